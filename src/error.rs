@@ -1,0 +1,189 @@
+//! The one error type of the runtime: a line that says what was being done, to what, which call refused, and why.
+//!
+//! An error starts where a call fails and gains context on its way up ([`Context`]); it is printed once, by `main`.
+//! It crosses the sync socket unchanged, so that a failure in the child reads the same as one in the parent.
+
+use std::fmt;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// What a caller can do something different about. Everything else is [`Kind::System`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// The configuration (config.json, process.json, resources) asks for what is wrong or what can't be had.
+    Config,
+    /// The command line or the container ID is wrong.
+    Usage,
+    /// No container of that ID exists.
+    NotFound,
+    /// A container of that ID exists already.
+    Exists,
+    /// The container is in a state that doesn't allow the command.
+    State,
+    /// The other side of the sync socket broke the protocol.
+    Protocol,
+    /// The kernel or a file refused.
+    System,
+}
+
+/// One failure. `Display` gives one line: the context from the outside in, then the system's own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    kind: Kind,
+    /// Innermost first: the order in which context was added.
+    chain: Vec<String>,
+    /// The errno of the call that failed, if a system call did.
+    errno: Option<i32>,
+    /// What the user can do about it.
+    advice: Option<String>,
+}
+
+/// The result of everything that can fail in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that is no system call's.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, chain: vec![message.into()], errno: None, advice: None }
+    }
+
+    /// The configuration is wrong: `message` names the property.
+    pub fn config(message: impl Into<String>) -> Error {
+        Error::new(Kind::Config, message)
+    }
+
+    /// The kernel, a file or a peer process refused without an errno.
+    pub fn system(message: impl Into<String>) -> Error {
+        Error::new(Kind::System, message)
+    }
+
+    /// A system call failed: `call` names it with its object, as `open_tree /data`.
+    pub fn call(call: impl Into<String>, errno: Errno) -> Error {
+        Error { kind: Kind::System, chain: vec![call.into()], errno: Some(errno.raw_os_error()), advice: None }
+    }
+
+    /// The same error, with what was being done when it happened.
+    pub fn context(mut self, doing: impl Into<String>) -> Error {
+        self.chain.push(doing.into());
+        self
+    }
+
+    /// The same error, with what the user can do about it.
+    pub fn advise(mut self, advice: impl Into<String>) -> Error {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same error under another kind.
+    pub fn of_kind(mut self, kind: Kind) -> Error {
+        self.kind = kind;
+        self
+    }
+
+    /// What a caller can branch on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The errno of the failed call, if one failed.
+    pub fn errno(&self) -> Option<Errno> {
+        self.errno.map(Errno::from_raw_os_error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, link) in self.chain.iter().rev().enumerate() {
+            // One line, whatever a path or the kernel's log held.
+            let link = link.replace(['\n', '\r'], " ");
+            if i > 0 {
+                f.write_str(": ")?;
+            }
+            f.write_str(&link)?;
+        }
+        if let Some(errno) = self.errno {
+            write!(f, ": {}", strerror(errno))?;
+        }
+        if let Some(advice) = &self.advice {
+            write!(f, " ({advice})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The C library's text for an errno, as every peer prints it ("Permission denied", without "os error 13"):
+/// engines match on these words.
+fn strerror(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().to_owned()
+}
+
+/// Adds to a failure what was being done. The closure runs only on failure.
+pub trait Context<T> {
+    /// `doing` names the step, or the call and its object.
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T, Error> {
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| e.context(doing()))
+    }
+}
+
+impl<T> Context<T> for Result<T, Errno> {
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|errno| Error::call(doing(), errno))
+    }
+}
+
+impl<T> Context<T> for Result<T, nix::errno::Errno> {
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|errno| Error::call(doing(), Errno::from_raw_os_error(errno as i32)))
+    }
+}
+
+impl<T> Context<T> for Result<T, std::io::Error> {
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| match e.raw_os_error() {
+            Some(errno) => Error::call(doing(), Errno::from_raw_os_error(errno)),
+            None => Error::system(e.to_string()).context(doing()),
+        })
+    }
+}
+
+impl<T> Context<T> for Result<T, pathrs::error::Error> {
+    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| match e.kind() {
+            pathrs::error::ErrorKind::OsError(Some(errno)) => Error::call(doing(), Errno::from_raw_os_error(errno)),
+            _ => Error::system(e.to_string()).context(doing()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_from_the_outside_in_and_ends_with_the_systems_words() {
+        let refused: Result<(), Errno> = Err(Errno::ACCESS);
+        let error = refused.context(|| "open_tree `/data`").context(|| "mount `/mnt`").unwrap_err();
+        assert_eq!(error.to_string(), "mount `/mnt`: open_tree `/data`: Permission denied");
+        assert_eq!(error.errno(), Some(Errno::ACCESS));
+    }
+
+    #[test]
+    fn is_one_line_whatever_it_holds() {
+        let error = Error::config("bad\npath").advise("rename it");
+        assert_eq!(error.to_string(), "bad path (rename it)");
+    }
+
+    #[test]
+    fn is_the_same_after_the_socket() {
+        let error = Error::call("mount", Errno::PERM).context("step").advise("do");
+        let json = serde_json::to_string(&error).unwrap();
+        assert_eq!(serde_json::from_str::<Error>(&json).unwrap(), error);
+    }
+}

@@ -1,0 +1,2 @@
+//! tandem.
+pub mod error;

@@ -45,7 +45,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure that is no system call's.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, chain: vec![message.into()], errno: None, advice: None }
+        Error {
+            kind,
+            chain: vec![message.into()],
+            errno: None,
+            advice: None,
+        }
     }
 
     /// The configuration is wrong: `message` names the property.
@@ -60,7 +65,12 @@ impl Error {
 
     /// A system call failed: `call` names it with its object, as `open_tree /data`.
     pub fn call(call: impl Into<String>, errno: Errno) -> Error {
-        Error { kind: Kind::System, chain: vec![call.into()], errno: Some(errno.raw_os_error()), advice: None }
+        Error {
+            kind: Kind::System,
+            chain: vec![call.into()],
+            errno: Some(errno.raw_os_error()),
+            advice: None,
+        }
     }
 
     /// The same error, with what was being done when it happened.
@@ -169,7 +179,10 @@ mod tests {
     #[test]
     fn reads_from_the_outside_in_and_ends_with_the_systems_words() {
         let refused: Result<(), Errno> = Err(Errno::ACCESS);
-        let error = refused.context(|| "open_tree `/data`").context(|| "mount `/mnt`").unwrap_err();
+        let error = refused
+            .context(|| "open_tree `/data`")
+            .context(|| "mount `/mnt`")
+            .unwrap_err();
         assert_eq!(error.to_string(), "mount `/mnt`: open_tree `/data`: Permission denied");
         assert_eq!(error.errno(), Some(Errno::ACCESS));
     }

@@ -1,2 +1,4 @@
 //! tandem.
 pub mod error;
+pub mod protocol;
+pub mod sys;

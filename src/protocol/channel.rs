@@ -1,0 +1,293 @@
+//! One end of a SOCK_SEQPACKET pair: a frame and its fds in one sendmsg(2), or a typed error.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use super::ProtocolError;
+use super::codec::{self, FDS_CAP, FRAME_CAP};
+use super::message::Wire;
+use crate::error::{Context, Error, Result};
+
+/// One end. Dropping it closes it.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+}
+
+/// What came: a message with its fds, or the end.
+#[derive(Debug)]
+pub enum Received<M> {
+    /// A message, its fds in order, and the size of its frame in bytes.
+    Message(M, Vec<OwnedFd>, usize),
+    /// The peer has closed its end.
+    Eof,
+}
+
+impl Channel {
+    /// A connected pair, both close-on-exec.
+    ///
+    /// # Errors
+    /// socketpair(2)'s.
+    pub fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .context(|| "socketpair for the sync protocol")?;
+        Ok((Channel { socket: a }, Channel { socket: b }))
+    }
+
+    /// Takes a connected SOCK_SEQPACKET socket.
+    pub fn from_socket(socket: OwnedFd) -> Channel {
+        Channel { socket }
+    }
+
+    /// Sends a message with its fds and returns the size of its frame in bytes.
+    ///
+    /// # Errors
+    /// A frame over the cap, fds that don't match the message, or sendmsg(2)'s (EPIPE where the peer is gone).
+    pub fn send<M: Wire>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<usize> {
+        let announced = message.fds();
+        if announced != fds.len() || announced > FDS_CAP {
+            let message = message.kind().name();
+            return Err(ProtocolError::FdCount {
+                message,
+                announced,
+                received: fds.len(),
+            }
+            .into());
+        }
+        let frame = codec::encode(message)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Error::system("no room for the fds of a message"));
+        }
+        rustix::io::retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL))
+            .context(|| format!("send {} on the sync socket", message.kind().name()))?;
+        Ok(frame.len())
+    }
+
+    /// Waits for the next message. Fds that came with a frame that is refused are closed.
+    ///
+    /// # Errors
+    /// Each malformed frame as its own [`ProtocolError`].
+    pub fn receive<M: Wire>(&self) -> Result<Received<M>> {
+        // One byte more than the cap, so that an oversize frame is told apart from a full one.
+        let mut frame = vec![0u8; FRAME_CAP + 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let mut buffers = [IoSliceMut::new(&mut frame)];
+            recvmsg(&self.socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
+        });
+        let received = match received {
+            Ok(received) => received,
+            // The peer died with our message unread: to us the same as its closing.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Eof),
+            Err(errno) => return Err(Error::call("receive on the sync socket", errno)),
+        };
+        // Taken out first, so that every error below closes them.
+        let fds: Vec<OwnedFd> = control
+            .drain()
+            .filter_map(|m| match m {
+                RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(ProtocolError::FdsTruncated.into());
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(match received.bytes > FRAME_CAP {
+                true => ProtocolError::Oversize(received.bytes),
+                false => ProtocolError::Truncated,
+            }
+            .into());
+        }
+        if received.bytes == 0 && fds.is_empty() {
+            return Ok(Received::Eof);
+        }
+        let message: M = codec::decode(&frame[..received.bytes])?;
+        if message.fds() != fds.len() {
+            let (announced, kind) = (message.fds(), message.kind().name());
+            return Err(ProtocolError::FdCount {
+                message: kind,
+                announced,
+                received: fds.len(),
+            }
+            .into());
+        }
+        Ok(Received::Message(message, fds, received.bytes))
+    }
+
+    /// The socket, to hand to the child image.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Part, Slot, ToChild, ToParent};
+    use super::*;
+    use crate::error::Kind as ErrorKind;
+
+    fn raw_send(channel: &Channel, frame: &[u8], fds: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        }
+        sendmsg(
+            channel.socket(),
+            &[IoSlice::new(frame)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+        .unwrap();
+    }
+
+    fn refusal(channel: &Channel) -> String {
+        let error = channel.receive::<ToChild>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        error.to_string()
+    }
+
+    /// A pipe whose write end tells whether all copies of the read end are closed.
+    fn watched_fd() -> (OwnedFd, impl Fn() -> bool) {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let closed = move || {
+            let mut poll = [rustix::event::PollFd::new(&write, rustix::event::PollFlags::empty())];
+            rustix::event::poll(&mut poll, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+            poll[0].revents().contains(rustix::event::PollFlags::ERR)
+        };
+        (read, closed)
+    }
+
+    #[test]
+    fn fds_ride_with_their_message() {
+        let (parent, child) = Channel::pair().unwrap();
+        let (fd, closed) = watched_fd();
+        let message = ToChild::Mounts {
+            slots: vec![Slot::Tree],
+            last: true,
+        };
+        parent.send(&message, &[fd.as_fd()]).unwrap();
+        drop(fd);
+        let Received::Message(got, fds, _) = child.receive::<ToChild>().unwrap() else {
+            panic!("eof")
+        };
+        assert_eq!((got, fds.len()), (message, 1));
+        assert!(!closed());
+        drop(fds);
+        assert!(closed());
+    }
+
+    #[test]
+    fn a_wrong_fd_count_is_an_error_and_leaks_no_fd() {
+        let (parent, child) = Channel::pair().unwrap();
+        let (fd, closed) = watched_fd();
+        raw_send(&parent, &codec::encode(&ToChild::Begin).unwrap(), &[fd.as_fd()]);
+        drop(fd);
+        assert_eq!(refusal(&child), "sync protocol: Begin announced 0 fds and came with 1");
+        assert!(closed());
+        let message = ToChild::Mounts {
+            slots: vec![Slot::Tree; 3],
+            last: true,
+        };
+        raw_send(&parent, &codec::encode(&message).unwrap(), &[]);
+        assert_eq!(refusal(&child), "sync protocol: Mounts announced 3 fds and came with 0");
+    }
+
+    #[test]
+    fn a_malformed_frame_leaks_no_fd() {
+        let (parent, child) = Channel::pair().unwrap();
+        for frame in [&[200u8][..], &[2, 0, 0], &[]] {
+            let (fd, closed) = watched_fd();
+            raw_send(&parent, frame, &[fd.as_fd()]);
+            drop(fd);
+            assert!(refusal(&child).starts_with("sync protocol: "));
+            assert!(closed());
+        }
+    }
+
+    #[test]
+    fn an_oversize_frame_is_told_apart_from_a_full_one() {
+        let (parent, child) = Channel::pair().unwrap();
+        let part = |len| {
+            ToChild::Plan(Part {
+                bytes: vec![7; len],
+                last: true,
+            })
+        };
+        parent.send(&part(codec::PART_SIZE), &[]).unwrap();
+        assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(..)));
+        raw_send(&parent, &vec![0; FRAME_CAP + 1], &[]);
+        assert!(refusal(&child).contains("over the cap"));
+        raw_send(&parent, &vec![0; FRAME_CAP + 2], &[]);
+        assert!(refusal(&child).contains("over the cap"));
+    }
+
+    #[test]
+    fn fds_that_find_no_room_are_ctrunc_and_none_leaks() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        // In a process of its own: the limit is the process's, and other tests open files.
+        if std::env::var_os("TANDEM_TEST_CTRUNC").is_none() {
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "protocol::channel::tests::fds_that_find_no_room_are_ctrunc_and_none_leaks",
+                ])
+                .env("TANDEM_TEST_CTRUNC", "1")
+                .stdout(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            assert!(status.success());
+            return;
+        }
+        let (parent, child) = Channel::pair().unwrap();
+        let (fd, closed) = watched_fd();
+        raw_send(&parent, &codec::encode(&ToChild::Begin).unwrap(), &[fd.as_fd(); 20]);
+        drop(fd);
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(open + 4),
+                maximum,
+            },
+        )
+        .unwrap();
+        assert!(refusal(&child).contains("MSG_CTRUNC"));
+        assert!(closed());
+    }
+
+    #[test]
+    fn the_end_is_told() {
+        let (parent, child) = Channel::pair().unwrap();
+        parent.send(&ToChild::Begin, &[]).unwrap();
+        drop(parent);
+        assert!(matches!(
+            child.receive::<ToChild>().unwrap(),
+            Received::Message(ToChild::Begin, ..)
+        ));
+        assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Eof));
+        assert!(child.send(&ToParent::Ready, &[]).is_err());
+    }
+
+    #[test]
+    fn a_sender_checks_its_own_fds() {
+        let (parent, _child) = Channel::pair().unwrap();
+        let (fd, _) = watched_fd();
+        assert!(parent.send(&ToChild::Begin, &[fd.as_fd()]).is_err());
+        let slots = vec![Slot::Tree; FDS_CAP + 1];
+        let fds = vec![fd.as_fd(); FDS_CAP + 1];
+        assert!(parent.send(&ToChild::Mounts { slots, last: true }, &fds).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Everything the two sides can say. The order is in [`super::sequence`].
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::event::Event;
+use super::sequence::Kind;
+use crate::error::Error;
+
+/// Parent to child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToChild {
+    /// The child's plan, in parts.
+    Plan(Part),
+    /// Namespaces to join, in this order: for each fd the `CLONE_NEW*` flags that setns(2) takes with it.
+    Namespaces {
+        /// One set of flags an fd.
+        flags: Vec<u32>,
+    },
+    /// Id maps are written, time offsets set, the cgroup joined.
+    Begin,
+    /// Detached mount trees for the next slots of the plan, or empty ones for which the child takes the path-based way.
+    Mounts {
+        /// One an announced slot; fds ride along for the filled ones, in order.
+        slots: Vec<Slot>,
+        /// No more will come.
+        last: bool,
+    },
+    /// The hooks of the runtime namespace have run.
+    HooksDone,
+    /// The compiled seccomp filter, in parts.
+    Filter(Part),
+    /// State and pid file are written: go on. With one fd: the socket on which `start` will call.
+    Release {
+        /// Whether the socket rides along; without it the payload is executed at once.
+        wait_for_start: bool,
+    },
+    /// On the socket of [`ToChild::Release`]: execute the payload.
+    Start {
+        /// Whether to report [`ToParent::Trace`].
+        trace: bool,
+    },
+    /// Stop: the parent failed.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Child to parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToParent {
+    /// The user namespace exists; its id maps are missing.
+    UsernsCreated,
+    /// The process that speaks from now on, in the parent's pid namespace: a pid namespace was joined or made late.
+    Forked {
+        /// Its process ID.
+        pid: i32,
+    },
+    /// All namespaces are joined or made.
+    NamespacesReady,
+    /// The root file system is mounted and not yet pivoted to: hooks of the runtime namespace may run.
+    RootfsReady,
+    /// The master side of the container's terminal rides along.
+    Console,
+    /// Everything is set up; only the payload is missing.
+    Ready,
+    /// The payload is about to be executed; end of file after it means that it was.
+    Executing,
+    /// A step failed. The child ends.
+    Failed(Error),
+    /// What the child did since it last said so. Only when tracing.
+    Trace(Vec<Event>),
+}
+
+/// A piece of a payload bigger than a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+    /// No more will come.
+    pub last: bool,
+}
+
+/// One mount source of the plan, opened or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Slot {
+    /// A detached tree rides along.
+    Tree,
+    /// The parent could not open it, for this reason.
+    Empty {
+        /// The error, for the trace, and for the user if the child can't either.
+        reason: Error,
+    },
+}
+
+/// A message of one direction.
+pub trait Wire: Serialize + DeserializeOwned {
+    /// Which message it is.
+    fn kind(&self) -> Kind;
+    /// How many fds it announces.
+    fn fds(&self) -> usize;
+    /// Of a message that may repeat, whether this is the last; true for all others.
+    fn is_last(&self) -> bool;
+    /// What the trace says of it, beside its name. Never environment values or file contents.
+    fn summary(&self) -> String;
+}
+
+impl Wire for ToChild {
+    fn kind(&self) -> Kind {
+        match self {
+            ToChild::Plan(_) => Kind::Plan,
+            ToChild::Namespaces { .. } => Kind::Namespaces,
+            ToChild::Begin => Kind::Begin,
+            ToChild::Mounts { .. } => Kind::Mounts,
+            ToChild::HooksDone => Kind::HooksDone,
+            ToChild::Filter(_) => Kind::Filter,
+            ToChild::Release { .. } => Kind::Release,
+            ToChild::Start { .. } => Kind::Start,
+            ToChild::Abort { .. } => Kind::Abort,
+        }
+    }
+
+    fn fds(&self) -> usize {
+        match self {
+            ToChild::Namespaces { flags } => flags.len(),
+            ToChild::Mounts { slots, .. } => slots.iter().filter(|s| matches!(s, Slot::Tree)).count(),
+            ToChild::Release { wait_for_start } => usize::from(*wait_for_start),
+            _ => 0,
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        match self {
+            ToChild::Plan(part) | ToChild::Filter(part) => part.last,
+            ToChild::Mounts { last, .. } => *last,
+            _ => true,
+        }
+    }
+
+    fn summary(&self) -> String {
+        match self {
+            ToChild::Plan(part) | ToChild::Filter(part) => format!("{} bytes", part.bytes.len()),
+            ToChild::Mounts { slots, last } => {
+                let empty: Vec<_> = slots
+                    .iter()
+                    .filter_map(|s| match s {
+                        Slot::Empty { reason } => Some(reason.to_string()),
+                        Slot::Tree => None,
+                    })
+                    .collect();
+                let more = if *last { "" } else { ", more to come" };
+                match empty.is_empty() {
+                    true => format!("{} trees{more}", slots.len()),
+                    false => format!(
+                        "{} slots, {} empty{more}: {}",
+                        slots.len(),
+                        empty.len(),
+                        empty.join("; ")
+                    ),
+                }
+            }
+            ToChild::Release { wait_for_start: true } => "wait for start".into(),
+            ToChild::Abort { reason } => reason.clone(),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Wire for ToParent {
+    fn kind(&self) -> Kind {
+        match self {
+            ToParent::UsernsCreated => Kind::UsernsCreated,
+            ToParent::Forked { .. } => Kind::Forked,
+            ToParent::NamespacesReady => Kind::NamespacesReady,
+            ToParent::RootfsReady => Kind::RootfsReady,
+            ToParent::Console => Kind::Console,
+            ToParent::Ready => Kind::Ready,
+            ToParent::Executing => Kind::Executing,
+            ToParent::Failed(_) => Kind::Failed,
+            ToParent::Trace(_) => Kind::Trace,
+        }
+    }
+
+    fn fds(&self) -> usize {
+        usize::from(matches!(self, ToParent::Console))
+    }
+
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    fn summary(&self) -> String {
+        match self {
+            ToParent::Forked { pid } => format!("pid {pid}"),
+            ToParent::Failed(error) => error.to_string(),
+            ToParent::Trace(events) => format!("{} events", events.len()),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_error() -> impl Strategy<Value = Error> {
+        (".{0,40}", 1..100i32, prop::option::of(".{0,20}")).prop_map(|(text, errno, advice)| {
+            let error = Error::call(text, rustix::io::Errno::from_raw_os_error(errno));
+            advice.map_or(error.clone(), |a| error.advise(a))
+        })
+    }
+
+    fn any_part() -> impl Strategy<Value = Part> {
+        (prop::collection::vec(any::<u8>(), 0..4000), any::<bool>()).prop_map(|(bytes, last)| Part { bytes, last })
+    }
+
+    fn any_slot() -> impl Strategy<Value = Slot> {
+        prop_oneof![Just(Slot::Tree), any_error().prop_map(|reason| Slot::Empty { reason })]
+    }
+
+    /// Any message the parent can send.
+    pub(crate) fn any_to_child() -> impl Strategy<Value = ToChild> {
+        prop_oneof![
+            any_part().prop_map(ToChild::Plan),
+            prop::collection::vec(any::<u32>(), 0..9).prop_map(|flags| ToChild::Namespaces { flags }),
+            Just(ToChild::Begin),
+            (prop::collection::vec(any_slot(), 0..30), any::<bool>())
+                .prop_map(|(slots, last)| ToChild::Mounts { slots, last }),
+            Just(ToChild::HooksDone),
+            any_part().prop_map(ToChild::Filter),
+            any::<bool>().prop_map(|wait_for_start| ToChild::Release { wait_for_start }),
+            any::<bool>().prop_map(|trace| ToChild::Start { trace }),
+            ".{0,80}".prop_map(|reason| ToChild::Abort { reason }),
+        ]
+    }
+
+    /// Any message the child can send.
+    pub(crate) fn any_to_parent() -> impl Strategy<Value = ToParent> {
+        prop_oneof![
+            Just(ToParent::UsernsCreated),
+            any::<i32>().prop_map(|pid| ToParent::Forked { pid }),
+            Just(ToParent::NamespacesReady),
+            Just(ToParent::RootfsReady),
+            Just(ToParent::Console),
+            Just(ToParent::Ready),
+            Just(ToParent::Executing),
+            any_error().prop_map(ToParent::Failed),
+            Just(ToParent::Trace(vec![])),
+        ]
+    }
+}

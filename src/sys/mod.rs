@@ -1,0 +1,22 @@
+//! System calls that no safe crate offers, each behind a safe function: the only unsafe code of the crate.
+//!
+//! A function here does one call (or one indivisible sequence, as clone then exec), checks nothing that the kernel
+//! checks, and returns the kernel's errno. What an errno *means* is for the caller to say.
+#![allow(unsafe_code)]
+
+pub mod clone;
+pub mod exec;
+pub mod mount;
+pub mod process;
+pub mod seccomp;
+
+use rustix::io::Errno;
+
+/// The result of a raw call: its value, or errno.
+fn check(ret: libc::c_long) -> Result<libc::c_long, Errno> {
+    if ret < 0 { Err(last_errno()) } else { Ok(ret) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

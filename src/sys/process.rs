@@ -1,0 +1,69 @@
+//! Properties of the calling process that no safe crate sets.
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// `personality(2)`.
+///
+/// # Errors
+/// EINVAL for a persona the kernel refuses.
+pub fn set_personality(persona: u32) -> Result<(), Errno> {
+    // SAFETY: the call takes one integer.
+    let ret = unsafe { libc::personality(persona.into()) };
+    check(ret.into()).map(drop)
+}
+
+/// `ioprio_set(IOPRIO_WHO_PROCESS, 0, class << 13 | level)`; ioprio_set(2).
+///
+/// # Errors
+/// EPERM for the realtime class without CAP_SYS_ADMIN or CAP_SYS_NICE.
+pub fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    // SAFETY: the call takes integers only.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0,
+            (class << IOPRIO_CLASS_SHIFT) | level,
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// The arguments of `sched_setattr(2)`; times in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedAttr {
+    size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE.
+    pub period: u64,
+}
+
+/// `sched_setattr(0, attr, 0)`; sched_setattr(2).
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE, EBUSY where SCHED_DEADLINE has no room.
+pub fn set_scheduler(attr: SchedAttr) -> Result<(), Errno> {
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        ..attr
+    };
+    // SAFETY: the kernel reads `size` bytes of a struct of the documented layout, alive for the call.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    check(ret).map(drop)
+}

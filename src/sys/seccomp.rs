@@ -1,0 +1,66 @@
+//! Loads a compiled seccomp filter.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// One instruction of classic BPF, as `seccomp_export_bpf(3)` writes them.
+pub const INSTRUCTION_SIZE: usize = size_of::<libc::sock_filter>();
+
+/// `seccomp(SECCOMP_SET_MODE_FILTER, flags, program)` for the calling thread; seccomp(2).
+///
+/// With `SECCOMP_FILTER_FLAG_NEW_LISTENER` in `flags`, the listener is returned.
+///
+/// # Errors
+/// EACCES without `no_new_privs` and CAP_SYS_ADMIN; EINVAL for a program the kernel refuses or an unknown flag.
+pub fn load(program: &[u8], flags: u64) -> Result<Option<OwnedFd>, Errno> {
+    if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION_SIZE) {
+        return Err(Errno::INVAL);
+    }
+    let filter: Vec<libc::sock_filter> = program
+        .chunks_exact(INSTRUCTION_SIZE)
+        .map(|c| libc::sock_filter {
+            code: u16::from_ne_bytes([c[0], c[1]]),
+            jt: c[2],
+            jf: c[3],
+            k: u32::from_ne_bytes([c[4], c[5], c[6], c[7]]),
+        })
+        .collect();
+    let len = u16::try_from(filter.len()).map_err(|_| Errno::INVAL)?;
+    let prog = libc::sock_fprog {
+        len,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: `prog` names `len` instructions of `filter`, alive for the call; the kernel copies them and writes none.
+    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) };
+    let value = check(ret)?;
+    if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let fd = i32::try_from(value).map_err(|_| Errno::BADF)?;
+    // SAFETY: with NEW_LISTENER the return value is a new fd that only this call has seen.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Whether the running kernel knows a seccomp action (`SECCOMP_GET_ACTION_AVAIL`).
+pub fn action_available(action: u32) -> bool {
+    // SAFETY: the kernel reads one u32 that lives for the call.
+    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    ret == 0
+}
+
+/// Whether the running kernel knows a filter flag: a null program is EFAULT where it does, EINVAL where it doesn't.
+pub fn flag_available(flag: u64) -> bool {
+    // SAFETY: a null program makes the kernel refuse in every case; it dereferences nothing.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flag,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    ret < 0 && super::last_errno() == Errno::FAULT
+}

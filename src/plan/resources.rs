@@ -1,0 +1,678 @@
+//! What a container may use: `linux.resources`, validated, in the kernel's terms but of no cgroup version.
+//!
+//! One type serves a new container and `update`: a property that is `None` is left as it is, which in a new cgroup
+//! is the kernel's default. The zeros that Go's encoders write for "not set" (docker's `"weight": 0`) read as `None`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use oci_spec::runtime as oci;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A limit that can be lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// No limit: `-1` in the specification and in cgroup v1's files, `max` in v2's.
+    Max,
+    /// At most so many.
+    At(u64),
+}
+
+impl Limit {
+    /// `-1` is no limit; another negative number is a mistake.
+    fn from_signed(path: &str, value: i64) -> Result<Limit> {
+        match u64::try_from(value) {
+            Ok(value) => Ok(Limit::At(value)),
+            Err(_) if value == -1 => Ok(Limit::Max),
+            Err(_) => Err(invalid(path, format!("{value} is neither a limit nor -1, which means no limit"))),
+        }
+    }
+
+    /// As [`Limit::from_signed`], where zero can't be meant and so means "not set".
+    fn from_signed_unset(path: &str, value: Option<i64>) -> Result<Option<Limit>> {
+        value.filter(|value| *value != 0).map(|value| Limit::from_signed(path, value)).transpose()
+    }
+}
+
+/// The device types a rule can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// Character and block devices.
+    All,
+    /// Character devices.
+    Char,
+    /// Block devices.
+    Block,
+}
+
+/// What a rule speaks of: any set of reading, writing and making the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceAccess {
+    /// Open for reading.
+    pub read: bool,
+    /// Open for writing.
+    pub write: bool,
+    /// mknod(2).
+    pub mknod: bool,
+}
+
+impl DeviceAccess {
+    /// Everything.
+    pub const ALL: DeviceAccess = DeviceAccess { read: true, write: true, mknod: true };
+    /// Only mknod(2).
+    pub const MKNOD: DeviceAccess = DeviceAccess { read: false, write: false, mknod: true };
+
+    /// A missing `access` stands for every access, as a missing type stands for every type.
+    fn parse(path: &str, access: Option<&str>) -> Result<DeviceAccess> {
+        let access = access.unwrap_or_default();
+        if access.is_empty() {
+            return Ok(DeviceAccess::ALL);
+        }
+        let mut parsed = DeviceAccess::default();
+        for letter in access.chars() {
+            match letter {
+                'r' => parsed.read = true,
+                'w' => parsed.write = true,
+                'm' => parsed.mknod = true,
+                _ => {
+                    return Err(invalid(path, format!("`{access}` holds more than the letters r, w and m")));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+impl fmt::Display for DeviceAccess {
+    /// In the letters of the specification and of cgroup v1's device files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (set, letter) in [(self.read, "r"), (self.write, "w"), (self.mknod, "m")] {
+            if set {
+                f.write_str(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One rule of the device filter. Later rules override earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Allow, or deny.
+    pub allow: bool,
+    /// The devices' type.
+    pub kind: DeviceKind,
+    /// Their major number; `None` is any.
+    pub major: Option<u32>,
+    /// Their minor number; `None` is any.
+    pub minor: Option<u32>,
+    /// The accesses the rule decides.
+    pub access: DeviceAccess,
+}
+
+impl DeviceRule {
+    /// Whether the rule decides every access to every device, so that no earlier rule matters.
+    pub fn is_total(&self) -> bool {
+        self.kind == DeviceKind::All && self.major.is_none() && self.minor.is_none() && self.access == DeviceAccess::ALL
+    }
+
+    fn from_spec(path: &str, spec: &oci::LinuxDeviceCgroup) -> Result<DeviceRule> {
+        let kind = match spec.typ() {
+            None | Some(oci::LinuxDeviceType::A) => DeviceKind::All,
+            Some(oci::LinuxDeviceType::C | oci::LinuxDeviceType::U) => DeviceKind::Char,
+            Some(oci::LinuxDeviceType::B) => DeviceKind::Block,
+            Some(oci::LinuxDeviceType::P) => {
+                return Err(invalid(&format!("{path}.type"), "no device rule applies to a FIFO (`p`)"));
+            }
+        };
+        Ok(DeviceRule {
+            allow: spec.allow(),
+            kind,
+            major: device_number(&format!("{path}.major"), spec.major())?,
+            minor: device_number(&format!("{path}.minor"), spec.minor())?,
+            access: DeviceAccess::parse(&format!("{path}.access"), spec.access().as_deref())?,
+        })
+    }
+}
+
+/// `-1` is any device, in the specification's older wording and in what engines write.
+fn device_number(path: &str, number: Option<i64>) -> Result<Option<u32>> {
+    match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => match u32::try_from(number) {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(invalid(path, format!("{number} is no device number"))),
+        },
+    }
+}
+
+/// The memory controller's limits, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Memory.
+    pub limit: Option<Limit>,
+    /// What reclaim tries to leave the container (v2 `memory.low`) or brings it down to (v1 soft limit).
+    pub reservation: Option<Limit>,
+    /// Memory *and* swap, as the specification and cgroup v1 count; v2 counts swap alone.
+    pub swap: Option<Limit>,
+    /// TCP buffers; v1 only.
+    pub kernel_tcp: Option<Limit>,
+    /// 0 to 100; v1 only.
+    pub swappiness: Option<u64>,
+    /// Pause instead of killing when memory runs out; v1 only.
+    pub disable_oom_killer: Option<bool>,
+    /// Refuse a new limit that is below what is used, where the kernel would rather reclaim or kill.
+    pub check_before_update: bool,
+}
+
+/// The CPU controllers' limits, times in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// Relative weight, 2 to 262144.
+    pub shares: Option<u64>,
+    /// CPU time in each period.
+    pub quota: Option<Limit>,
+    /// The period.
+    pub period: Option<u64>,
+    /// Time that may be saved up and used over the quota.
+    pub burst: Option<u64>,
+    /// SCHED_IDLE for the whole container.
+    pub idle: Option<bool>,
+    /// Realtime time in each realtime period; v1 only.
+    pub realtime_runtime: Option<i64>,
+    /// The realtime period; v1 only.
+    pub realtime_period: Option<u64>,
+    /// The CPUs that may be used, as `0-3,5`.
+    pub cpus: Option<String>,
+    /// The memory nodes that may be used, as `0-1`.
+    pub mems: Option<String>,
+}
+
+/// A block device's share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightDevice {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// 10 to 1000.
+    pub weight: Option<u16>,
+    /// 10 to 1000; only kernels before 5.0 have it.
+    pub leaf_weight: Option<u16>,
+}
+
+/// A block device's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThrottleDevice {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Bytes or operations a second; 0 lifts the limit.
+    pub rate: u64,
+}
+
+/// The block I/O controller's limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockIo {
+    /// 10 to 1000.
+    pub weight: Option<u16>,
+    /// 10 to 1000; only kernels before 5.0 have it.
+    pub leaf_weight: Option<u16>,
+    /// Weights of single devices.
+    pub weight_device: Vec<WeightDevice>,
+    /// Bytes read a second.
+    pub read_bps: Vec<ThrottleDevice>,
+    /// Bytes written a second.
+    pub write_bps: Vec<ThrottleDevice>,
+    /// Reads a second.
+    pub read_iops: Vec<ThrottleDevice>,
+    /// Writes a second.
+    pub write_iops: Vec<ThrottleDevice>,
+}
+
+/// The limit of one huge page size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hugepage {
+    /// As the kernel names it in the file: `2MB`.
+    pub page_size: String,
+    /// In bytes.
+    pub limit: Limit,
+}
+
+/// The limits of one RDMA device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rdma {
+    /// HCA handles.
+    pub handles: Option<u32>,
+    /// HCA objects.
+    pub objects: Option<u32>,
+}
+
+/// Network classes; v1 only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// net_cls: the class of the container's packets.
+    pub class_id: Option<u32>,
+    /// net_prio: the priority on each interface of the host.
+    pub priorities: Vec<(String, u32)>,
+}
+
+/// Everything `linux.resources` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// The device rules in order. `None`: the defaults in a new cgroup, unchanged in an update.
+    pub devices: Option<Vec<DeviceRule>>,
+    /// Memory.
+    pub memory: Memory,
+    /// CPU time and placement.
+    pub cpu: Cpu,
+    /// Processes and threads.
+    pub pids: Option<Limit>,
+    /// Block devices.
+    pub block_io: BlockIo,
+    /// Huge pages.
+    pub hugepages: Vec<Hugepage>,
+    /// Network classes.
+    pub network: Network,
+    /// RDMA, by device.
+    pub rdma: BTreeMap<String, Rdma>,
+    /// cgroup v2 files and what to write to them, last.
+    pub unified: BTreeMap<String, String>,
+}
+
+impl Resources {
+    /// Reads and checks `linux.resources`, or the same object given to `update`.
+    ///
+    /// `memory.kernel` and `memory.useHierarchy` are accepted and ignored: the specification deprecates the first,
+    /// Linux 5.16 took it out, and since Linux 5.11 every hierarchy is what the second asks for.
+    pub fn from_spec(spec: &oci::LinuxResources) -> Result<Resources> {
+        let mut resources = Resources::default();
+        let devices = spec.devices().as_deref().unwrap_or_default();
+        if !devices.is_empty() {
+            let rules = devices.iter().enumerate();
+            let rules = rules.map(|(i, rule)| DeviceRule::from_spec(&format!("linux.resources.devices[{i}]"), rule));
+            resources.devices = Some(rules.collect::<Result<_>>()?);
+        }
+        if let Some(memory) = spec.memory() {
+            resources.memory = read_memory(memory)?;
+        }
+        if let Some(cpu) = spec.cpu() {
+            resources.cpu = read_cpu(cpu)?;
+        }
+        // Zero is no limit: that is how the specification had it until 1.3, what crun does with it, and what podman 4
+        // writes for `--pids-limit=-1`.
+        resources.pids = match spec.pids().as_ref().map(|pids| pids.limit()) {
+            None => None,
+            Some(0) => Some(Limit::Max),
+            Some(limit) => Some(Limit::from_signed("linux.resources.pids.limit", limit)?),
+        };
+        if let Some(block_io) = spec.block_io() {
+            resources.block_io = read_block_io(block_io)?;
+        }
+        for (i, huge) in spec.hugepage_limits().iter().flatten().enumerate() {
+            let path = format!("linux.resources.hugepageLimits[{i}]");
+            resources.hugepages.push(Hugepage {
+                page_size: page_size(&format!("{path}.pageSize"), huge.page_size())?,
+                limit: Limit::from_signed(&format!("{path}.limit"), huge.limit())?,
+            });
+        }
+        if let Some(network) = spec.network() {
+            resources.network.class_id = network.class_id();
+            for (i, entry) in network.priorities().iter().flatten().enumerate() {
+                word(&format!("linux.resources.network.priorities[{i}].name"), entry.name())?;
+                resources.network.priorities.push((entry.name().clone(), entry.priority()));
+            }
+        }
+        for (device, limits) in spec.rdma().iter().flatten() {
+            word("linux.resources.rdma", device)?;
+            let limits = Rdma { handles: limits.hca_handles(), objects: limits.hca_objects() };
+            resources.rdma.insert(device.clone(), limits);
+        }
+        for (file, value) in spec.unified().iter().flatten() {
+            unified_key(file)?;
+            resources.unified.insert(file.clone(), value.clone());
+        }
+        Ok(resources)
+    }
+
+    /// Whether nothing is asked for: an update would do nothing, a new cgroup only gets the default device filter.
+    pub fn is_empty(&self) -> bool {
+        *self == Resources::default()
+    }
+
+    /// Whether anything is limited. A container that asks for no limit can do without a cgroup; what only spells out
+    /// a default (podman's `"disableOOMKiller": false`, a limit of -1) and device rules don't count.
+    pub fn has_limits(&self) -> bool {
+        let mut rest = self.clone();
+        rest.devices = None;
+        rest.hugepages.retain(|huge| huge.limit != Limit::Max);
+        let memory = &mut rest.memory;
+        for limit in [
+            &mut memory.limit,
+            &mut memory.reservation,
+            &mut memory.swap,
+            &mut memory.kernel_tcp,
+            &mut rest.cpu.quota,
+            &mut rest.pids,
+        ] {
+            *limit = limit.filter(|limit| *limit != Limit::Max);
+        }
+        memory.disable_oom_killer = memory.disable_oom_killer.filter(|disable| *disable);
+        memory.check_before_update = false;
+        rest.cpu.idle = rest.cpu.idle.filter(|idle| *idle);
+        rest.cpu.burst = rest.cpu.burst.filter(|burst| *burst != 0);
+        !rest.is_empty()
+    }
+
+    /// Takes over what `update` holds and keeps the rest: what the container has once the update is made.
+    pub fn merge(&mut self, update: &Resources) {
+        fn take<T: Clone>(old: &mut Option<T>, new: &Option<T>) {
+            if new.is_some() {
+                old.clone_from(new);
+            }
+        }
+        fn take_list<T: Clone>(old: &mut Vec<T>, new: &[T], same: impl Fn(&T, &T) -> bool) {
+            for entry in new {
+                old.retain(|o| !same(o, entry));
+                old.push(entry.clone());
+            }
+        }
+        take(&mut self.devices, &update.devices);
+        let (memory, new) = (&mut self.memory, &update.memory);
+        take(&mut memory.limit, &new.limit);
+        take(&mut memory.reservation, &new.reservation);
+        take(&mut memory.swap, &new.swap);
+        take(&mut memory.kernel_tcp, &new.kernel_tcp);
+        take(&mut memory.swappiness, &new.swappiness);
+        take(&mut memory.disable_oom_killer, &new.disable_oom_killer);
+        memory.check_before_update |= new.check_before_update;
+        let (cpu, new) = (&mut self.cpu, &update.cpu);
+        take(&mut cpu.shares, &new.shares);
+        take(&mut cpu.quota, &new.quota);
+        take(&mut cpu.period, &new.period);
+        take(&mut cpu.burst, &new.burst);
+        take(&mut cpu.idle, &new.idle);
+        take(&mut cpu.realtime_runtime, &new.realtime_runtime);
+        take(&mut cpu.realtime_period, &new.realtime_period);
+        take(&mut cpu.cpus, &new.cpus);
+        take(&mut cpu.mems, &new.mems);
+        take(&mut self.pids, &update.pids);
+        let (io, new) = (&mut self.block_io, &update.block_io);
+        take(&mut io.weight, &new.weight);
+        take(&mut io.leaf_weight, &new.leaf_weight);
+        take_list(&mut io.weight_device, &new.weight_device, |a, b| (a.major, a.minor) == (b.major, b.minor));
+        for (old, new) in [
+            (&mut io.read_bps, &new.read_bps),
+            (&mut io.write_bps, &new.write_bps),
+            (&mut io.read_iops, &new.read_iops),
+            (&mut io.write_iops, &new.write_iops),
+        ] {
+            take_list(old, new, |a, b| (a.major, a.minor) == (b.major, b.minor));
+        }
+        take_list(&mut self.hugepages, &update.hugepages, |a, b| a.page_size == b.page_size);
+        take(&mut self.network.class_id, &update.network.class_id);
+        take_list(&mut self.network.priorities, &update.network.priorities, |a, b| a.0 == b.0);
+        self.rdma.extend(update.rdma.iter().map(|(device, limits)| (device.clone(), *limits)));
+        self.unified.extend(update.unified.iter().map(|(file, value)| (file.clone(), value.clone())));
+    }
+}
+
+fn read_memory(spec: &oci::LinuxMemory) -> Result<Memory> {
+    let memory = Memory {
+        limit: Limit::from_signed_unset("linux.resources.memory.limit", spec.limit())?,
+        reservation: Limit::from_signed_unset("linux.resources.memory.reservation", spec.reservation())?,
+        swap: Limit::from_signed_unset("linux.resources.memory.swap", spec.swap())?,
+        kernel_tcp: Limit::from_signed_unset("linux.resources.memory.kernelTCP", spec.kernel_tcp())?,
+        // Older engines write -1, unsigned, for "not set".
+        swappiness: spec.swappiness().filter(|value| *value != u64::MAX),
+        disable_oom_killer: spec.disable_oom_killer(),
+        check_before_update: spec.check_before_update().unwrap_or_default(),
+    };
+    if let Some(value) = memory.swappiness.filter(|value| *value > 100) {
+        return Err(invalid("linux.resources.memory.swappiness", format!("{value} is not between 0 and 100")));
+    }
+    match (memory.limit, memory.swap) {
+        (Some(Limit::At(limit)), Some(Limit::At(swap))) if swap < limit => {
+            let message = format!("{swap} counts memory and swap, and is below memory.limit, {limit}");
+            return Err(invalid("linux.resources.memory.swap", message));
+        }
+        (Some(Limit::Max), Some(Limit::At(_))) => {
+            let message = "a limit of memory and swap needs a limit of memory";
+            return Err(invalid("linux.resources.memory.swap", message));
+        }
+        _ => {}
+    }
+    Ok(memory)
+}
+
+fn read_cpu(spec: &oci::LinuxCpu) -> Result<Cpu> {
+    let cpu = Cpu {
+        shares: spec.shares().filter(|value| *value != 0),
+        // Every negative quota lifts the limit, as in the kernel.
+        quota: spec.quota().filter(|value| *value != 0).map(|v| u64::try_from(v).map_or(Limit::Max, Limit::At)),
+        period: spec.period().filter(|value| *value != 0),
+        burst: spec.burst(),
+        idle: match spec.idle() {
+            None => None,
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            Some(other) => {
+                return Err(invalid("linux.resources.cpu.idle", format!("{other} is neither 0 nor 1")));
+            }
+        },
+        realtime_runtime: spec.realtime_runtime().filter(|value| *value != 0),
+        realtime_period: spec.realtime_period().filter(|value| *value != 0),
+        cpus: id_list("linux.resources.cpu.cpus", spec.cpus().as_deref())?,
+        mems: id_list("linux.resources.cpu.mems", spec.mems().as_deref())?,
+    };
+    Ok(cpu)
+}
+
+/// A list of CPUs or memory nodes. The kernel judges the numbers; what else could reach it is refused here.
+fn id_list(path: &str, list: Option<&str>) -> Result<Option<String>> {
+    let list = list.unwrap_or_default().trim();
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let plain = list.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-' | ':' | '/' | 'N'));
+    match plain || list == "all" {
+        true => Ok(Some(list.to_owned())),
+        false => Err(invalid(path, format!("`{list}` is no list such as `0-3,5`"))),
+    }
+}
+
+fn read_block_io(spec: &oci::LinuxBlockIo) -> Result<BlockIo> {
+    let weight = |name: &str, value: Option<u16>| match value.filter(|value| *value != 0) {
+        Some(value) if !(10..=1000).contains(&value) => {
+            let path = format!("linux.resources.blockIO.{name}");
+            Err(invalid(&path, format!("{value} is not between 10 and 1000")))
+        }
+        value => Ok(value),
+    };
+    let throttle = |name: &str, list: &Option<Vec<oci::LinuxThrottleDevice>>| {
+        let entries = list.iter().flatten().enumerate().map(|(i, device)| {
+            let path = format!("linux.resources.blockIO.{name}[{i}]");
+            let (major, minor) = block_device(&path, device.major(), device.minor())?;
+            Ok(ThrottleDevice { major, minor, rate: device.rate() })
+        });
+        entries.collect::<Result<Vec<_>>>()
+    };
+    let mut weight_device = Vec::new();
+    for (i, device) in spec.weight_device().iter().flatten().enumerate() {
+        let name = format!("weightDevice[{i}]");
+        let (major, minor) = block_device(&format!("linux.resources.blockIO.{name}"), device.major(), device.minor())?;
+        weight_device.push(WeightDevice {
+            major,
+            minor,
+            weight: weight(&format!("{name}.weight"), device.weight())?,
+            leaf_weight: weight(&format!("{name}.leafWeight"), device.leaf_weight())?,
+        });
+    }
+    Ok(BlockIo {
+        weight: weight("weight", spec.weight())?,
+        leaf_weight: weight("leafWeight", spec.leaf_weight())?,
+        weight_device,
+        read_bps: throttle("throttleReadBpsDevice", spec.throttle_read_bps_device())?,
+        write_bps: throttle("throttleWriteBpsDevice", spec.throttle_write_bps_device())?,
+        read_iops: throttle("throttleReadIOPSDevice", spec.throttle_read_iops_device())?,
+        write_iops: throttle("throttleWriteIOPSDevice", spec.throttle_write_iops_device())?,
+    })
+}
+
+fn block_device(path: &str, major: i64, minor: i64) -> Result<(u32, u32)> {
+    match (u32::try_from(major), u32::try_from(minor)) {
+        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        _ => Err(invalid(path, format!("{major}:{minor} is no device number"))),
+    }
+}
+
+/// A page size becomes part of a file's name, so nothing but digits, a unit and `B` may stand in it.
+fn page_size(path: &str, size: &str) -> Result<String> {
+    let number = ["KB", "MB", "GB"].into_iter().find_map(|unit| size.strip_suffix(unit));
+    match number {
+        Some(n) if !n.is_empty() && !n.starts_with('0') && n.bytes().all(|b| b.is_ascii_digit()) => Ok(size.to_owned()),
+        _ => Err(invalid(path, format!("`{size}` is no page size such as `2MB`"))),
+    }
+}
+
+/// A name that is written between blanks, one line a name.
+fn word(path: &str, name: &str) -> Result<()> {
+    match name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        true => Err(invalid(path, format!("`{}` is no name", name.escape_default()))),
+        false => Ok(()),
+    }
+}
+
+/// A key of `unified` is a file of the container's own cgroup, and of no other.
+fn unified_key(file: &str) -> Result<()> {
+    let bad = file.is_empty() || matches!(file, "." | "..") || file.contains(['/', '\0', '\n']);
+    match bad {
+        true => {
+            let message = format!("`{}` is not the name of a file in a cgroup", file.escape_default());
+            Err(invalid("linux.resources.unified", message))
+        }
+        false => Ok(()),
+    }
+}
+
+fn invalid(path: &str, message: impl fmt::Display) -> Error {
+    Error::config(format!("{path}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: serde_json::Value) -> Result<Resources> {
+        Resources::from_spec(&serde_json::from_value(value).unwrap())
+    }
+
+    fn refuses(value: serde_json::Value, start: &str) {
+        let error = read(value).unwrap_err().to_string();
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    fn everything() -> Resources {
+        read(json!({
+            "devices": [{"allow": false, "access": "rwm"},
+                        {"allow": true, "type": "c", "major": 10, "minor": -1, "access": "rw"}],
+            "memory": {"limit": 1000, "swap": 3000, "reservation": -1, "kernel": 7, "kernelTCP": 9, "swappiness": 5,
+                       "disableOOMKiller": true, "useHierarchy": true, "checkBeforeUpdate": true},
+            "cpu": {"shares": 1024, "quota": -1, "period": 100000, "burst": 0, "idle": 1, "realtimeRuntime": 5,
+                    "realtimePeriod": 6, "cpus": "0-1", "mems": "0"},
+            "pids": {"limit": 32},
+            "blockIO": {"weight": 10, "leafWeight": 0, "weightDevice": [{"major": 8, "minor": 0, "weight": 500}],
+                        "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}],
+                        "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 300}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}],
+            "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10}},
+            "unified": {"hugetlb.1GB.max": "1073741824"}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn reads_everything() {
+        let all = everything();
+        let rules = all.devices.as_ref().unwrap();
+        assert!(rules[0].is_total() && !rules[0].allow);
+        assert_eq!((rules[1].kind, rules[1].major, rules[1].minor), (DeviceKind::Char, Some(10), None));
+        assert_eq!(rules[1].access.to_string(), "rw");
+        assert_eq!(all.memory.swap, Some(Limit::At(3000)));
+        assert_eq!(all.memory.reservation, Some(Limit::Max));
+        assert_eq!((all.cpu.quota, all.cpu.burst, all.cpu.idle), (Some(Limit::Max), Some(0), Some(true)));
+        assert_eq!((all.block_io.weight, all.block_io.leaf_weight), (Some(10), None));
+        assert_eq!(all.network.priorities, [("eth0".to_owned(), 500)]);
+        assert_eq!(all.rdma["mlx5_1"], Rdma { handles: Some(3), objects: Some(10) });
+        assert!(!all.is_empty() && all.has_limits());
+    }
+
+    #[test]
+    fn is_the_same_after_either_encoding() {
+        let all = everything();
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(serde_json::from_str::<Resources>(&text).unwrap(), all);
+        let config = bincode::config::standard();
+        let bytes = bincode::serde::encode_to_vec(&all, config).unwrap();
+        assert_eq!(bincode::serde::decode_from_slice::<Resources, _>(&bytes, config).unwrap(), (all, bytes.len()));
+    }
+
+    #[test]
+    fn zeros_of_go_mean_not_set() {
+        let zeros = json!({"memory": {"limit": 0, "swap": 0}, "cpu": {"shares": 0, "quota": 0, "period": 0,
+            "cpus": "", "realtimeRuntime": 0}, "blockIO": {"weight": 0}, "devices": [], "network": {}});
+        let read_back = read(zeros).unwrap();
+        assert!(read_back.is_empty(), "{read_back:?}");
+        let defaults = json!({"devices": [{"allow": false}], "memory": {"disableOOMKiller": false, "limit": -1},
+            "pids": {"limit": -1}, "cpu": {"quota": -1, "idle": 0}});
+        let defaults = read(defaults).unwrap();
+        assert!(!defaults.is_empty() && !defaults.has_limits(), "{defaults:?}");
+        assert!(read(json!({"pids": {"limit": 1}})).unwrap().has_limits());
+        assert_eq!(read(json!({"pids": {"limit": 0}})).unwrap().pids, Some(Limit::Max));
+        assert_eq!(read(json!({"pids": {"limit": -1}})).unwrap().pids, Some(Limit::Max));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        refuses(json!({"pids": {"limit": -2}}), "linux.resources.pids.limit: -2");
+        refuses(json!({"memory": {"limit": -5}}), "linux.resources.memory.limit: -5");
+        refuses(json!({"memory": {"limit": 20, "swap": 10}}), "linux.resources.memory.swap: 10");
+        refuses(json!({"memory": {"limit": -1, "swap": 10}}), "linux.resources.memory.swap: ");
+        refuses(json!({"memory": {"swappiness": 101}}), "linux.resources.memory.swappiness: 101");
+        refuses(json!({"cpu": {"idle": 2}}), "linux.resources.cpu.idle: 2");
+        refuses(json!({"cpu": {"cpus": "0;1"}}), "linux.resources.cpu.cpus: `0;1`");
+        refuses(json!({"blockIO": {"weight": 9}}), "linux.resources.blockIO.weight: 9");
+        let weight = json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 1001}]}});
+        refuses(weight, "linux.resources.blockIO.weightDevice[0].weight: 1001");
+        let rate = json!({"blockIO": {"throttleReadIOPSDevice": [{"major": -8, "minor": 0, "rate": 1}]}});
+        refuses(rate, "linux.resources.blockIO.throttleReadIOPSDevice[0]: -8:0");
+        for size in ["2", "MB", "02MB", "../2MB", "2mb"] {
+            let huge = json!({"hugepageLimits": [{"pageSize": size, "limit": 1}]});
+            refuses(huge, "linux.resources.hugepageLimits[0].pageSize: ");
+        }
+        for key in ["", "..", "a/b", "../cgroup.procs"] {
+            refuses(json!({"unified": {key: "1"}}), "linux.resources.unified: ");
+        }
+        refuses(json!({"rdma": {"a b": {}}}), "linux.resources.rdma: ");
+        let priority = json!({"network": {"priorities": [{"name": "a\nb", "priority": 1}]}});
+        refuses(priority, "linux.resources.network.priorities[0].name: ");
+        refuses(json!({"devices": [{"allow": true, "type": "p"}]}), "linux.resources.devices[0].type: ");
+        refuses(json!({"devices": [{"allow": true, "access": "rx"}]}), "linux.resources.devices[0].access: ");
+        refuses(json!({"devices": [{"allow": true, "major": 1i64 << 40}]}), "linux.resources.devices[0].major: ");
+    }
+
+    #[test]
+    fn an_update_changes_only_what_it_holds() {
+        let mut all = everything();
+        let update = json!({"memory": {"limit": 2000}, "hugepageLimits": [{"pageSize": "2MB", "limit": -1}]});
+        all.merge(&read(update).unwrap());
+        assert_eq!((all.memory.limit, all.memory.swap), (Some(Limit::At(2000)), Some(Limit::At(3000))));
+        assert_eq!(all.hugepages, [Hugepage { page_size: "2MB".into(), limit: Limit::Max }]);
+        assert_eq!((all.pids, all.devices.unwrap().len()), (Some(Limit::At(32)), 2));
+    }
+}

@@ -1,0 +1,130 @@
+//! The device nodes of a container: the six of the specification and those it lists.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, LinuxDeviceType};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// One device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// Where, in the container; absolute.
+    pub path: PathBuf,
+    #[allow(missing_docs)]
+    pub kind: NodeKind,
+    #[allow(missing_docs)]
+    pub major: u32,
+    #[allow(missing_docs)]
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    #[allow(missing_docs)]
+    pub uid: u32,
+    #[allow(missing_docs)]
+    pub gid: u32,
+}
+
+/// What mknod(2) makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum NodeKind {
+    Character,
+    Block,
+    Fifo,
+}
+
+/// Runtime-spec, config-linux.md, "Default Devices"; all are character devices open to all.
+const DEFAULTS: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// The devices of `linux.devices`, after the six defaults that it does not replace.
+///
+/// # Errors
+/// A relative path, a wrong number, or a path that is there twice with different nodes.
+pub fn from_spec(linux: Option<&Linux>) -> Result<Vec<DevicePlan>> {
+    let mut listed: Vec<DevicePlan> = vec![];
+    for (i, device) in linux.iter().flat_map(|l| l.devices().iter().flatten()).enumerate() {
+        let refuse = |why: String| Error::config(format!("`linux.devices[{i}]`: {why}"));
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Character,
+            LinuxDeviceType::B => NodeKind::Block,
+            LinuxDeviceType::P => NodeKind::Fifo,
+            LinuxDeviceType::A => return Err(refuse("type `a` stands for all devices; it is none".into())),
+        };
+        let path = device.path().clone();
+        if !path.is_absolute() || path.components().any(|c| c == std::path::Component::ParentDir) {
+            return Err(refuse(format!("the path `{}` is not absolute, or has `..`", path.display())));
+        }
+        let number = |n: i64, what: &str| match (kind, u32::try_from(n)) {
+            (NodeKind::Fifo, _) => Ok(0),
+            (_, Ok(n)) => Ok(n),
+            (_, Err(_)) => Err(refuse(format!("{what} {n} is not a device number"))),
+        };
+        let plan = DevicePlan {
+            kind,
+            major: number(device.major(), "major")?,
+            minor: number(device.minor(), "minor")?,
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            path,
+        };
+        match listed.iter().find(|d| d.path == plan.path) {
+            Some(same) if *same == plan => {}
+            Some(_) => {
+                return Err(refuse(format!("`{}` is there twice, as different nodes", plan.path.display())));
+            }
+            None => listed.push(plan),
+        }
+    }
+    let defaults = DEFAULTS.iter().map(|(path, major, minor)| DevicePlan {
+        path: path.into(),
+        kind: NodeKind::Character,
+        major: *major,
+        minor: *minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    });
+    let mut all: Vec<DevicePlan> = defaults.filter(|d| !listed.iter().any(|l| l.path == d.path)).collect();
+    all.append(&mut listed);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(json: &str) -> Result<Vec<DevicePlan>> {
+        from_spec(Some(&serde_json::from_str(&format!(r#"{{"devices":{json}}}"#)).unwrap()))
+    }
+
+    #[test]
+    fn the_six_are_always_there() {
+        let paths: Vec<_> = from_spec(None).unwrap().into_iter().map(|d| d.path.display().to_string()).collect();
+        assert_eq!(paths, ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"]);
+    }
+
+    #[test]
+    fn a_listed_device_replaces_a_default() {
+        let devices = devices(r#"[{"path":"/dev/null","type":"c","major":9,"minor":9,"fileMode":384}]"#).unwrap();
+        let null: Vec<_> = devices.iter().filter(|d| d.path.ends_with("null")).collect();
+        assert_eq!((null.len(), null[0].major, null[0].mode), (1, 9, 0o600));
+    }
+
+    #[test]
+    fn refuses_what_is_no_node() {
+        assert!(devices(r#"[{"path":"dev/x","type":"c","major":1,"minor":1}]"#).is_err());
+        assert!(devices(r#"[{"path":"/dev/../x","type":"c","major":1,"minor":1}]"#).is_err());
+        assert!(devices(r#"[{"path":"/dev/x","type":"c","major":-1,"minor":1}]"#).is_err());
+        assert!(devices(r#"[{"path":"/dev/x","type":"a","major":1,"minor":1}]"#).is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Reads config.json and process.json; every error names the file and the property.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// The name of a bundle's configuration; runtime-spec, bundle.md.
+pub const CONFIG: &str = "config.json";
+
+/// Reads a configuration and checks its version. Returns its text too, which the state directory keeps.
+///
+/// # Errors
+/// [`Kind::Config`] for what is wrong in the file; the system's for a file that can't be read.
+pub fn spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
+    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
+    let spec = spec_from_text(&text).context(|| format!("`{}`", path.display()))?;
+    Ok((spec, text))
+}
+
+/// A configuration from its text.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
+    // Looked at first: a config of another major version may not fit our types, and the version is the better error.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        #[serde(rename = "ociVersion")]
+        version: Option<String>,
+    }
+    let version = parse::<Version>(text)?.version;
+    let version = version.ok_or_else(|| Error::config("`ociVersion` is missing"))?;
+    if !version.starts_with("1.") {
+        return Err(Error::config(format!("`ociVersion`: version `{version}` is not supported; 1.0 to 1.3 are")));
+    }
+    parse(text)
+}
+
+/// Reads the process of `exec --process`.
+///
+/// # Errors
+/// As [`spec`].
+pub fn process(path: &Path) -> Result<Process> {
+    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
+    parse(&text).context(|| format!("`{}`", path.display()))
+}
+
+/// JSON of any type we read; an error names the property by its path.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::config("the file is empty"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let path = e.path().to_string();
+        let why = e.into_inner();
+        match path.as_str() {
+            "." => Error::config(why.to_string()),
+            path => Error::config(format!("`{path}`: {why}")),
+        }
+        .of_kind(Kind::Config)
+    })?;
+    json.end().map_err(|e| Error::config(e.to_string()))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        let error = spec_from_text(text.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        assert_eq!(refusal(""), "the file is empty");
+        assert!(refusal("{").contains("EOF"));
+        assert!(refusal("{} x").contains("trailing characters"));
+        assert_eq!(refusal("{}"), "`ociVersion` is missing");
+        assert!(refusal(r#"{"ociVersion":"7.0"}"#).contains("version `7.0` is not supported"));
+        assert!(refusal(r#"{"ociVersion":"1.0.2","process":{"cwd":7}}"#).starts_with("`process.cwd`: "));
+        assert!(
+            refusal(r#"{"ociVersion":"1.0.2","linux":{"namespaces":[{"type":"x"}]}}"#).contains("linux.namespaces")
+        );
+    }
+
+    #[test]
+    fn takes_every_version_of_major_one() {
+        for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0"] {
+            assert!(spec_from_text(format!(r#"{{"ociVersion":"{version}"}}"#).as_bytes()).is_ok());
+        }
+    }
+}

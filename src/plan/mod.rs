@@ -1,0 +1,544 @@
+//! From config.json to a [`Plan`]: every rejection, before any side effect. Nothing else reads the configuration.
+//!
+//! The plan is what the parent carries out; its [`ChildPlan`] is what the child is told, over the socket.
+
+pub mod devices;
+pub mod hooks;
+pub mod host;
+pub mod id;
+pub mod load;
+pub mod mounts;
+pub mod namespaces;
+pub mod options;
+pub mod process;
+pub mod resources;
+pub mod seccomp;
+pub mod sources;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Process, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::parent::cgroup::Tolerance;
+use crate::protocol::Shape;
+use devices::DevicePlan;
+use hooks::{HookPlan, Hooks};
+use host::Host;
+use id::ContainerId;
+use mounts::MountPlan;
+use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
+use options::Propagation;
+use process::{Extras, ProcessPlan};
+use resources::Resources;
+use seccomp::FilterPlan;
+use sources::{Source, Sources};
+
+/// All that the parent does for one container.
+#[derive(Debug)]
+pub struct Plan {
+    #[allow(missing_docs)]
+    pub id: ContainerId,
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute.
+    pub rootfs: PathBuf,
+    #[allow(missing_docs)]
+    pub annotations: BTreeMap<String, String>,
+    #[allow(missing_docs)]
+    pub namespaces: Namespaces,
+    /// Of a new user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// None with `--cgroup-manager disabled`.
+    pub cgroup: Option<CgroupPlan>,
+    /// What to open for the child.
+    pub sources: Vec<Source>,
+    /// The device nodes, which [`Source::Device`] counts.
+    pub devices: Vec<DevicePlan>,
+    /// Make fresh device nodes for the container; else bind the host's.
+    pub fresh_devices: bool,
+    #[allow(missing_docs)]
+    pub filter: Option<FilterPlan>,
+    #[allow(missing_docs)]
+    pub hooks: Hooks,
+    /// What the child is told.
+    pub child: ChildPlan,
+}
+
+/// The container's control group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CgroupPlan {
+    /// As a path below each hierarchy.
+    pub path: PathBuf,
+    #[allow(missing_docs)]
+    pub resources: Resources,
+    /// Make do without a cgroup where the kernel refuses one and no limit is asked for.
+    pub tolerance: Tolerance,
+}
+
+/// All that a child does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildPlan {
+    /// Which messages will be sent.
+    pub shape: Shape,
+    /// Whether to report a trace.
+    pub trace: bool,
+    #[allow(missing_docs)]
+    pub namespaces: ChildNamespaces,
+    /// `SECCOMP_FILTER_FLAG_*` of the filter that will be sent.
+    pub filter_flags: u64,
+    /// The process to become.
+    pub process: ProcessPlan,
+    /// The container to build first; None for `exec`.
+    pub container: Option<Box<ContainerPlan>>,
+}
+
+/// What the child builds before it becomes the container's first process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// Absolute, on the host.
+    pub rootfs: PathBuf,
+    #[allow(missing_docs)]
+    pub readonly_rootfs: bool,
+    /// Of the root mount, recursive or not.
+    pub propagation: (Propagation, bool),
+    /// Whether there is a mount namespace of the container's own; without, the rootfs is only chrooted to.
+    pub own_mounts: bool,
+    /// How the root is changed.
+    pub root_change: RootChange,
+    #[allow(missing_docs)]
+    pub mounts: Vec<MountPlan>,
+    /// Device nodes with the slots they come from; none where the configuration mounts its own `/dev`.
+    pub devices: Vec<(DevicePlan, u32)>,
+    /// Whether the devices are made afresh, which is also how the child makes those whose slot is empty.
+    pub fresh_devices: bool,
+    /// Whether `/dev` is the container's to fill: links, console.
+    pub own_dev: bool,
+    #[allow(missing_docs)]
+    pub masked_paths: Vec<PathBuf>,
+    #[allow(missing_docs)]
+    pub readonly_paths: Vec<PathBuf>,
+    /// Path below `/proc/sys` and value.
+    pub sysctls: Vec<(String, String)>,
+    #[allow(missing_docs)]
+    pub hostname: Option<String>,
+    #[allow(missing_docs)]
+    pub domainname: Option<String>,
+    /// Persona of personality(2).
+    pub personality: Option<u32>,
+    #[allow(missing_docs)]
+    pub create_container_hooks: Vec<HookPlan>,
+    #[allow(missing_docs)]
+    pub start_container_hooks: Vec<HookPlan>,
+    /// What hooks read on standard input, without pid and status.
+    pub state: HookState,
+}
+
+/// The part of the container's state that is known before its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookState {
+    #[allow(missing_docs)]
+    pub oci_version: String,
+    #[allow(missing_docs)]
+    pub id: String,
+    #[allow(missing_docs)]
+    pub bundle: PathBuf,
+    #[allow(missing_docs)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How the container's root becomes `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootChange {
+    /// pivot_root(2).
+    Pivot,
+    /// `--no-pivot`: MS_MOVE over `/`, then chroot, for a root on a ramfs.
+    Move,
+    /// chroot alone: there is no mount namespace to change the root of.
+    Chroot,
+}
+
+/// What the command line decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Choices<'a> {
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--cgroup-manager disabled`.
+    pub no_cgroup: bool,
+    /// Whether a trace is wanted.
+    pub trace: bool,
+    #[allow(missing_docs)]
+    pub extras: Extras<'a>,
+}
+
+impl Plan {
+    /// Plans one container. `bundle` is absolute.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration, or that can't be honoured on this host, each with its property.
+    pub fn from_spec(spec: &Spec, id: ContainerId, bundle: &Path, host: &Host, choices: Choices<'_>) -> Result<Plan> {
+        let linux = spec.linux().as_ref().ok_or_else(|| Error::config("`linux` is missing"))?;
+        refuse_unbuilt(spec, linux)?;
+        let root = spec.root().as_ref().ok_or_else(|| Error::config("`root` is missing"))?;
+        if root.path().as_os_str().is_empty() {
+            return Err(Error::config("`root.path` is empty"));
+        }
+        let rootfs = bundle.join(root.path());
+        let process = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
+        let namespaces = Namespaces::from_spec(linux, host)?;
+        let id_maps = IdMaps::from_spec(linux, &namespaces)?;
+        let annotations: BTreeMap<_, _> =
+            spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let label = linux.mount_label().as_deref().filter(|l| !l.is_empty());
+        if label.is_some() && !host.selinux {
+            return Err(Error::config("`linux.mountLabel`: SELinux is not enabled on this host"));
+        }
+
+        let mut sources = Sources::default();
+        if namespaces.has(flag::MOUNT) {
+            // Slot 0: the root itself, so that the child needs no path to it.
+            sources.add(Source::Path { path: rootfs.clone(), recursive: true, nofollow: false });
+        }
+        let around = mounts::Surroundings { bundle, namespaces: &namespaces, host, label };
+        let mounts = mounts::from_spec(spec, &around, &mut sources)?;
+        let own_mounts = namespaces.has(flag::MOUNT);
+        let own_dev = own_mounts && !mounts.iter().any(binds_dev);
+        let devices = if own_dev { devices::from_spec(Some(linux))? } else { vec![] };
+        let slots = (0..devices.len()).map(|index| sources.add(Source::Device { index }));
+        let slotted = devices.iter().cloned().zip(slots).collect();
+        let fresh_devices = host.is_machine_root() && !namespaces.has_user();
+
+        let hooks = Hooks::from_spec(spec)?;
+        let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
+        let process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
+        let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?;
+        let mounts_nothing = mounts.is_empty() && masked_paths.is_empty() && readonly_paths.is_empty();
+        if !own_mounts && !mounts_nothing {
+            let what = "`mounts`, `linux.maskedPaths` and `linux.readonlyPaths` need a mount namespace: without one they \
+                        would change the host";
+            return Err(Error::config(what).advise("add {\"type\": \"mount\"} to `linux.namespaces`"));
+        }
+        if !own_mounts && root.readonly().unwrap_or(false) {
+            return Err(Error::config("`root.readonly` needs a mount namespace"));
+        }
+        let container = ContainerPlan {
+            rootfs: rootfs.clone(),
+            readonly_rootfs: root.readonly().unwrap_or(false),
+            propagation: rootfs_propagation(linux)?,
+            own_mounts,
+            root_change: match (own_mounts, choices.no_pivot) {
+                (false, _) => RootChange::Chroot,
+                (true, true) => RootChange::Move,
+                (true, false) => RootChange::Pivot,
+            },
+            mounts,
+            devices: slotted,
+            fresh_devices,
+            own_dev,
+            masked_paths,
+            readonly_paths,
+            sysctls: sysctls(linux, &namespaces)?,
+            hostname: named(spec.hostname(), "hostname", &namespaces)?,
+            domainname: named(spec.domainname(), "domainname", &namespaces)?,
+            personality: personality(linux)?,
+            create_container_hooks: hooks.create_container.clone(),
+            start_container_hooks: hooks.start_container.clone(),
+            state: HookState {
+                oci_version: spec.version().clone(),
+                id: id.to_string(),
+                bundle: bundle.into(),
+                annotations: annotations.clone(),
+            },
+        };
+        let shape = Shape {
+            joins: !namespaces.join.is_empty(),
+            late_userns: namespaces.child.late_userns,
+            forks: namespaces.child.fork,
+            sources: !sources.list().is_empty(),
+            hooks: hooks.before_pivot(),
+            terminal: process_plan.terminal.is_some(),
+            filter: filter.is_some(),
+        };
+        Ok(Plan {
+            oci_version: spec.version().clone(),
+            bundle: bundle.into(),
+            rootfs,
+            annotations,
+            id_maps,
+            cgroup: cgroup(linux, &id, host, choices.no_cgroup)?,
+            sources: sources.list().to_vec(),
+            devices,
+            fresh_devices,
+            hooks,
+            child: ChildPlan {
+                shape,
+                trace: choices.trace,
+                namespaces: namespaces.child.clone(),
+                filter_flags: filter.as_ref().map_or(0, |f| f.flags),
+                process: process_plan,
+                container: Some(Box::new(container)),
+            },
+            namespaces,
+            filter,
+            id,
+        })
+    }
+}
+
+impl ChildPlan {
+    /// Plans a process that joins a running container, whose namespaces, beside the pid namespace that the parent sets
+    /// itself, are joined first. `late_pid` if the parent could not.
+    ///
+    /// # Errors
+    /// What can't be honoured of the process.
+    pub fn exec(
+        process: &Process,
+        filter: Option<&FilterPlan>,
+        host: &Host,
+        choices: Choices<'_>,
+    ) -> Result<ChildPlan> {
+        let process = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        let terminal = process.terminal.is_some();
+        Ok(ChildPlan {
+            shape: Shape { joins: true, terminal, filter: filter.is_some(), ..Shape::default() },
+            trace: choices.trace,
+            namespaces: ChildNamespaces::default(),
+            filter_flags: filter.map_or(0, |f| f.flags),
+            process,
+            container: None,
+        })
+    }
+}
+
+/// Properties that this version can't honour are refused, never ignored.
+fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
+    let refuse = |property: &str| Err(Error::config(format!("`{property}` is not built yet")));
+    if linux.intel_rdt().is_some() {
+        return refuse("linux.intelRdt");
+    }
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return refuse("linux.netDevices");
+    }
+    if linux.memory_policy().is_some() {
+        return refuse("linux.memoryPolicy");
+    }
+    if spec.vm().is_some() {
+        return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));
+    }
+    Ok(())
+}
+
+fn binds_dev(mount: &MountPlan) -> bool {
+    mount.destination == Path::new("/dev") && matches!(mount.what, mounts::What::Bind(_))
+}
+
+fn paths(paths: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>> {
+    let paths = paths.unwrap_or_default().iter().enumerate();
+    paths
+        .map(|(i, path)| match path.starts_with('/') && path.len() > 1 {
+            true => Ok(PathBuf::from(path)),
+            false => Err(Error::config(format!("`{at}[{i}]`: `{path}` is not an absolute path"))),
+        })
+        .collect()
+}
+
+fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("") => Ok((Propagation::Private, true)),
+        Some(word) => Propagation::parse(word)
+            .ok_or_else(|| Error::config(format!("`linux.rootfsPropagation`: `{word}` is no propagation type"))),
+    }
+}
+
+/// A host name needs a namespace of its own, or it would rename the host.
+fn named(name: &Option<String>, property: &str, namespaces: &Namespaces) -> Result<Option<String>> {
+    match name.as_ref().filter(|n| !n.is_empty()) {
+        Some(_) if !namespaces.has(flag::UTS) => {
+            Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")))
+        }
+        Some(name) if name.len() > 64 => Err(Error::config(format!("`{property}` has over 64 characters"))),
+        name => Ok(name.cloned()),
+    }
+}
+
+/// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
+fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+    const IPC: [&str; 9] = [
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+        "fs/mqueue/",
+    ];
+    let mut all: Vec<(String, String)> = vec![];
+    for (name, value) in linux.sysctl().iter().flatten() {
+        // Both spellings are in use: dots for slashes, and, for names with a dot in them, slashes themselves.
+        let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
+        let path = if first == Some(b'.') {
+            name.replace('.', "\0").replace('/', ".").replace('\0', "/")
+        } else {
+            name.clone()
+        };
+        let needs = match path.as_str() {
+            p if p.starts_with("net/") => Some((flag::NET, "network")),
+            p if IPC.iter().any(|i| p == *i || (i.ends_with('/') && p.starts_with(i))) => Some((flag::IPC, "ipc")),
+            "kernel/domainname" | "kernel/hostname" => Some((flag::UTS, "uts")),
+            _ => None,
+        };
+        match needs {
+            _ if path.split('/').any(|c| c.is_empty() || c == "..") => {
+                return Err(Error::config(format!("`linux.sysctl`: `{name}` is no sysctl")));
+            }
+            None => {
+                return Err(Error::config(format!(
+                    "`linux.sysctl`: `{name}` is not namespaced: it would change the host"
+                )));
+            }
+            Some((flag, kind)) if !namespaces.has(flag) => {
+                let message = format!("`linux.sysctl`: `{name}` needs a {kind} namespace in `linux.namespaces`");
+                return Err(Error::config(message));
+            }
+            Some(_) => all.push((path, value.clone())),
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn personality(linux: &Linux) -> Result<Option<u32>> {
+    const PER_LINUX: u32 = 0;
+    const PER_LINUX32: u32 = 8;
+    let Some(personality) = linux.personality() else {
+        return Ok(None);
+    };
+    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::config("`linux.personality.flags`: the specification defines none"));
+    }
+    Ok(Some(match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    }))
+}
+
+fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, disabled: bool) -> Result<Option<CgroupPlan>> {
+    let resources = linux.resources().as_ref().map(Resources::from_spec).transpose()?.unwrap_or_default();
+    if disabled {
+        return Ok(None);
+    }
+    let path = match linux.cgroups_path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+        Some(path) => path.clone(),
+        // Beside the runtime's own cgroup where it may not write at the top.
+        None if host.is_machine_root() => Path::new("/").join(id.as_str()),
+        None => PathBuf::from(id.as_str()),
+    };
+    let tolerance = if host.is_machine_root() { Tolerance::Strict } else { Tolerance::Rootless };
+    Ok(Some(CgroupPlan { path, resources, tolerance }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan> {
+        let mut spec = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0}},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}]},
+        });
+        change(&mut spec);
+        let choices = Choices { no_pivot: false, no_cgroup: false, trace: false, extras: Extras::default() };
+        let spec = load::spec_from_text(spec.to_string().as_bytes())?;
+        let host = Host { root: true, initial_userns: true, ..Host::default() };
+        Plan::from_spec(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices)
+    }
+
+    #[test]
+    fn paths_are_the_bundles() {
+        let plan = plan(|_| {}).unwrap();
+        assert_eq!(plan.rootfs, Path::new("/b/rootfs"));
+        assert_eq!(plan.devices.len(), 6);
+        assert_eq!(plan.sources.len(), 7);
+        assert_eq!(plan.cgroup.unwrap().path, Path::new("/x"));
+    }
+
+    #[test]
+    fn what_would_change_the_host_is_refused() {
+        for change in [
+            r#"{"linux":{"sysctl":{"net.ipv4.ip_forward":"1"}}}"#,
+            r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"network"}],"sysctl":{"kernel.panic":"1"}}}"#,
+            r#"{"linux":{"namespaces":[{"type":"mount"}]},"hostname":"h"}"#,
+            r#"{"linux":{"namespaces":[]},"mounts":[{"destination":"/x","type":"tmpfs"}]}"#,
+            r#"{"linux":{"namespaces":[],"maskedPaths":["/proc/kcore"]}}"#,
+        ] {
+            let patch: serde_json::Map<_, _> = serde_json::from_str(change).unwrap();
+            assert!(plan(|spec| spec.as_object_mut().unwrap().extend(patch)).is_err(), "{change}");
+        }
+    }
+
+    #[test]
+    fn sysctls_are_paths_in_either_spelling() {
+        let plan = plan(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({"type": "network"}));
+            spec["linux"]["sysctl"] =
+                serde_json::json!({"net.ipv4.conf.eth0/1.forwarding": "1", "net/ipv4/conf/eth0.2/x": "2"});
+        })
+        .unwrap();
+        let names: Vec<_> = plan.child.container.unwrap().sysctls.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.2/x"]);
+    }
+
+    #[test]
+    fn a_bound_dev_is_left_alone() {
+        let plan = plan(|spec| {
+            spec["mounts"] = serde_json::json!([{"destination": "/dev", "source": "/dev", "options": ["rbind"]}]);
+        })
+        .unwrap();
+        assert!(plan.devices.is_empty());
+        assert!(!plan.child.container.unwrap().own_dev);
+    }
+
+    #[test]
+    fn a_mount_gets_a_slot_and_a_clean_destination() {
+        let plan = plan(|spec| {
+            spec["mounts"] = serde_json::json!([
+                {"destination": "/a/../b/./c", "source": "data", "options": ["bind", "ro"]},
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+            ]);
+        })
+        .unwrap();
+        let container = plan.child.container.unwrap();
+        assert_eq!(container.mounts[0].destination, Path::new("/b/c"));
+        let path = PathBuf::from("/b/data");
+        assert_eq!(plan.sources[1], Source::Path { path, recursive: false, nofollow: false });
+        assert_eq!(container.devices[0].1, 2);
+    }
+
+    #[test]
+    fn the_plan_survives_the_socket() {
+        let plan = plan(|_| {}).unwrap().child;
+        let bytes = crate::protocol::codec::encode_payload(&plan).unwrap();
+        assert_eq!(crate::protocol::codec::decode_payload::<ChildPlan>(&bytes).unwrap(), plan);
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_and_not_ignored() {
+        for change in [
+            r#"{"linux":{"namespaces":[{"type":"mount"}],"intelRdt":{"closID":"x"}}}"#,
+            r#"{"mounts":[{"destination":"/x","source":"/x","options":["idmap","bind"]}]}"#,
+            r#"{"root":{"path":""}}"#,
+        ] {
+            let patch: serde_json::Map<_, _> = serde_json::from_str(change).unwrap();
+            assert!(plan(|spec| spec.as_object_mut().unwrap().extend(patch)).is_err(), "{change}");
+        }
+    }
+}

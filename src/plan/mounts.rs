@@ -1,0 +1,228 @@
+//! `mounts`: what is mounted where, in which way, and from which slot of the protocol.
+
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+use super::namespaces::{Namespaces, flag};
+use super::options::{Attrs, Options, Propagation, attr};
+use super::sources::{Source, Sources};
+use crate::error::{Error, Result};
+use crate::parent::cgroup::Layout;
+
+/// One entry of `mounts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// In the container; absolute and without `.` or `..`.
+    pub destination: PathBuf,
+    #[allow(missing_docs)]
+    pub what: What,
+    /// Of this mount alone.
+    pub attrs: Attrs,
+    /// Of this mount and all below it.
+    pub recursive_attrs: Attrs,
+    /// With whether it is recursive.
+    pub propagation: (Propagation, bool),
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A tree of the host, from a slot.
+    Bind(Bind),
+    /// A new instance of a file system.
+    Filesystem(Filesystem),
+    /// A tmpfs with one directory a cgroup v1 hierarchy.
+    CgroupV1(CgroupV1),
+}
+
+/// A tree of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The slot that holds it.
+    pub slot: u32,
+    /// Its path on the host: for the path-based way, and for errors.
+    pub source: PathBuf,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// A symlink as the last component is the source itself.
+    pub nofollow: bool,
+    /// If the source is a symlink, make the same one and mount nothing.
+    pub copy_symlink: bool,
+}
+
+/// A new instance of a file system; fsopen(2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    #[allow(missing_docs)]
+    pub fstype: String,
+    #[allow(missing_docs)]
+    pub source: String,
+    /// Superblock flags by name.
+    pub superblock: Vec<String>,
+    /// File-system data.
+    pub data: Vec<(String, Option<String>)>,
+    /// Copy what the destination holds into it.
+    pub tmpcopyup: bool,
+    /// Where the kernel refuses a new instance to a user namespace (EPERM): bind the host's instead.
+    pub or_bind: Option<Bind>,
+}
+
+/// A cgroup v1 mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupV1 {
+    /// One a hierarchy.
+    pub entries: Vec<CgroupEntry>,
+}
+
+/// One hierarchy of a cgroup v1 mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupEntry {
+    /// Its directory's name: `cpu,cpuacct`, `systemd`.
+    pub name: String,
+    /// Its file-system data: `cpu,cpuacct`, `name=systemd`.
+    pub data: String,
+    /// Names that are links to it.
+    pub links: Vec<String>,
+    /// Without a cgroup namespace: the container's own directory, from a slot.
+    pub bind: Option<Bind>,
+}
+
+/// What a mount is planned from beside its own entry.
+pub(super) struct Surroundings<'a> {
+    pub(super) bundle: &'a Path,
+    pub(super) namespaces: &'a Namespaces,
+    pub(super) host: &'a Host,
+    /// `linux.mountLabel`.
+    pub(super) label: Option<&'a str>,
+}
+
+/// Plans all mounts; each source gets a slot.
+pub(super) fn from_spec(spec: &Spec, around: &Surroundings<'_>, sources: &mut Sources) -> Result<Vec<MountPlan>> {
+    let mounts = spec.mounts().iter().flatten().enumerate();
+    mounts.map(|(i, mount)| one(mount, &format!("mounts[{i}]"), around, sources)).collect()
+}
+
+fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
+    let destination = destination(mount.destination(), at)?;
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        return Err(Error::config(format!("`{at}.uidMappings`: id-mapped mounts are not built yet")));
+    }
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default(), at)?;
+    let typ = mount.typ().as_deref().unwrap_or(if options.bind.is_some() { "bind" } else { "" });
+    let (mut attrs, recursive_attrs) = (options.attrs, options.recursive_attrs);
+    let propagation = options.propagation.unwrap_or((Propagation::Private, true));
+    let what = match typ {
+        _ if typ == "bind" || options.bind.is_some() => What::Bind(bind(mount, &options, at, around, sources)?),
+        "" => {
+            return Err(Error::config(format!("`{at}.type` is missing, and no option says `bind`")));
+        }
+        "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
+        _ => What::Filesystem(filesystem(typ, mount, options, around, sources)),
+    };
+    Ok(MountPlan { destination, what, attrs, recursive_attrs, propagation })
+}
+
+/// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
+fn destination(path: &Path, at: &str) -> Result<PathBuf> {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    match clean.parent() {
+        Some(_) => Ok(clean),
+        None => Err(Error::config(format!("`{at}.destination`: a mount can't cover the root of the container"))),
+    }
+}
+
+fn bind(mount: &Mount, options: &Options, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<Bind> {
+    let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
+    let source = source.ok_or_else(|| Error::config(format!("`{at}.source` is missing: a bind mount needs one")))?;
+    if let Some((key, _)) = options.data.first() {
+        return Err(Error::config(format!("`{at}.options`: `{key}` is no option of a bind mount")));
+    }
+    let source = around.bundle.join(source);
+    let recursive = options.bind.unwrap_or(false);
+    let nofollow = options.source_nofollow || options.copy_symlink;
+    let slot = sources.add(Source::Path { path: source.clone(), recursive, nofollow });
+    Ok(Bind { slot, source, recursive, nofollow, copy_symlink: options.copy_symlink })
+}
+
+fn filesystem(
+    typ: &str,
+    mount: &Mount,
+    options: Options,
+    around: &Surroundings<'_>,
+    sources: &mut Sources,
+) -> Filesystem {
+    let mut superblock = options.superblock;
+    // As mount(2) does: a new file system that is to be read-only is so in its superblock too.
+    if options.attrs.set & attr::RDONLY != 0 {
+        superblock.push("ro".into());
+    }
+    let mut data = options.data;
+    if let Some(label) = around.label.filter(|_| matches!(typ, "tmpfs" | "devpts" | "mqueue" | "ramfs")) {
+        data.push(("context".into(), Some(label.to_owned())));
+    }
+    let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(typ).to_owned();
+    let or_bind = refused_to_userns(typ, around).map(|path| host_tree(path, sources));
+    Filesystem { fstype: typ.to_owned(), source, superblock, data, tmpcopyup: options.tmpcopyup, or_bind }
+}
+
+/// The host's tree that stands in for a file system of which a user namespace may get no new instance.
+fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static str> {
+    let in_userns = around.namespaces.has_user() || !around.host.initial_userns;
+    let new = |flag| around.namespaces.new & flag != 0;
+    match typ {
+        _ if !in_userns => None,
+        // Who may mount them is decided by the owner of the namespace that they show.
+        "sysfs" if !new(flag::NET) => Some("/sys"),
+        "mqueue" if !new(flag::IPC) => Some("/dev/mqueue"),
+        "cgroup2" if !new(flag::CGROUP) => Some("/sys/fs/cgroup"),
+        _ => None,
+    }
+}
+
+fn host_tree(path: &str, sources: &mut Sources) -> Bind {
+    let slot = sources.add(Source::Path { path: path.into(), recursive: true, nofollow: false });
+    Bind { slot, source: path.into(), recursive: true, nofollow: false, copy_symlink: false }
+}
+
+/// `cgroup` stands for whatever the host has.
+fn cgroup(
+    mount: &Mount,
+    mut options: Options,
+    attrs: &mut Attrs,
+    around: &Surroundings<'_>,
+    sources: &mut Sources,
+) -> What {
+    // Every runtime makes them so, and engines rely on it.
+    attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    options.data.clear();
+    if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
+        // The superblock is the machine's one and only: read-only is a matter of the mount.
+        options.attrs.set &= !attr::RDONLY;
+        return What::Filesystem(filesystem("cgroup2", mount, options, around, sources));
+    }
+    let own_namespace = around.namespaces.new & flag::CGROUP != 0;
+    let entries = around.host.cgroups.v1_controllers().into_iter().map(|controllers| {
+        let data = controllers.join(",");
+        let name = data.strip_prefix("name=").unwrap_or(&data).to_owned();
+        let bind = (!own_namespace).then(|| {
+            let source = Path::new("/sys/fs/cgroup").join(&name);
+            let slot = sources.add(Source::Cgroup { controller: controllers[0].clone() });
+            Bind { slot, source, recursive: false, nofollow: true, copy_symlink: false }
+        });
+        let links = if controllers.len() > 1 { controllers } else { vec![] };
+        CgroupEntry { name, data, links, bind }
+    });
+    What::CgroupV1(CgroupV1 { entries: entries.collect() })
+}

@@ -1,0 +1,355 @@
+//! Which namespaces are made, which are joined, by whom and in which order.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+use crate::error::{Error, Result};
+
+/// `CLONE_NEW*` flags, as clone(2), unshare(2) and setns(2) take them.
+pub mod flag {
+    #![allow(missing_docs)]
+    pub const TIME: u32 = 0x80;
+    pub const MOUNT: u32 = 0x2_0000;
+    pub const CGROUP: u32 = 0x200_0000;
+    pub const UTS: u32 = 0x400_0000;
+    pub const IPC: u32 = 0x800_0000;
+    pub const USER: u32 = 0x1000_0000;
+    pub const PID: u32 = 0x2000_0000;
+    pub const NET: u32 = 0x4000_0000;
+}
+
+/// The name under `/proc/PID/ns` of the namespace with this flag.
+pub fn proc_name(flag: u32) -> &'static str {
+    match flag {
+        flag::TIME => "time",
+        flag::MOUNT => "mnt",
+        flag::CGROUP => "cgroup",
+        flag::UTS => "uts",
+        flag::IPC => "ipc",
+        flag::USER => "user",
+        flag::PID => "pid",
+        _ => "net",
+    }
+}
+
+/// A namespace to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Its `CLONE_NEW*` flag.
+    pub flag: u32,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// What becomes of the eight namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// All that are made, by whomever.
+    pub new: u32,
+    /// Made by clone3, with the child.
+    pub at_clone: u32,
+    /// Joined by the child, in this order. A pid namespace is not among them when the parent can set it for its
+    /// children.
+    pub join: Vec<Join>,
+    /// The pid namespace that the parent sets for its children before the clone.
+    pub join_pid: Option<PathBuf>,
+    /// The parent makes a time namespace for its children before the clone.
+    pub time_by_parent: bool,
+    /// The child's part.
+    pub child: ChildNamespaces,
+}
+
+/// What the child does about namespaces after it has joined those that were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildNamespaces {
+    /// The user namespace is made after the joins: one that is joined may belong to the host.
+    pub late_userns: bool,
+    /// Become root of the user namespace that was joined or made late.
+    pub become_root: bool,
+    /// Made by the child.
+    pub unshare: u32,
+    /// The new time namespace's offsets, which its maker writes before a process enters it.
+    pub time_offsets: Option<TimeOffsets>,
+    /// A pid or time namespace is entered only by a new process.
+    pub fork: bool,
+}
+
+/// The text of `/proc/PID/timens_offsets`; time_namespaces(7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffsets {
+    /// One line a clock.
+    pub text: String,
+    /// By how much CLOCK_MONOTONIC is ahead of the host's, in microseconds.
+    pub monotonic_us: i64,
+}
+
+/// One line of `/proc/PID/uid_map`; user_namespaces(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// First ID inside.
+    pub container: u32,
+    /// First ID outside.
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// The mappings of a new user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// User IDs.
+    pub uid: Vec<IdMap>,
+    /// Group IDs.
+    pub gid: Vec<IdMap>,
+}
+
+/// The kernel's limit of lines in a map (since Linux 4.15).
+const MAP_LINES: usize = 340;
+
+impl Namespaces {
+    /// Decides from `linux.namespaces`.
+    ///
+    /// # Errors
+    /// A duplicate type, a relative path, or offsets without a time namespace.
+    pub fn from_spec(linux: &Linux, host: &Host) -> Result<Namespaces> {
+        let (new, joins) = requested(linux)?;
+        let offsets = time_offsets(linux, new)?;
+        let joins_user = joins.iter().any(|j| j.flag == flag::USER);
+        let makes_user = new & flag::USER != 0;
+        // With a user namespace in play and others joined, joins come first, in the child: what is joined may belong to
+        // the host, and the new user namespace has no rights over it.
+        let late = joins_user || (makes_user && !joins.is_empty());
+        let mut plan = Namespaces { new, ..Namespaces::default() };
+        let joins_pid = joins.iter().any(|j| j.flag == flag::PID);
+        // The cgroup namespace's root is the cgroup of whoever makes it: that must be the child, in its own cgroup.
+        let by_child = new & flag::CGROUP;
+        if late {
+            plan.child.late_userns = makes_user;
+            plan.child.become_root = true;
+            plan.child.unshare = new & !flag::USER;
+            plan.child.fork = joins_pid || new & (flag::PID | flag::TIME) != 0;
+        } else {
+            let time_late = makes_user && new & flag::TIME != 0;
+            // A process in a new user namespace may make a time namespace there; then a pid namespace too must wait for
+            // the fork that enters it.
+            let waits = if time_late { flag::TIME | flag::PID } else { 0 };
+            plan.time_by_parent = new & flag::TIME != 0 && !time_late;
+            plan.at_clone = new & !(by_child | flag::TIME | waits);
+            plan.child.unshare = by_child | (new & waits);
+            plan.child.fork = time_late;
+        }
+        plan.child.time_offsets = offsets;
+        plan.join = joins;
+        if joins_pid && !late {
+            let at = plan.join.iter().position(|j| j.flag == flag::PID).unwrap_or_default();
+            plan.join_pid = Some(plan.join.remove(at).path);
+        }
+        order_joins(&mut plan.join, host.root);
+        Ok(plan)
+    }
+
+    /// Whether the container has a user namespace other than the runtime's.
+    pub fn has_user(&self) -> bool {
+        self.new & flag::USER != 0 || self.join.iter().any(|j| j.flag == flag::USER)
+    }
+
+    /// Whether the container has its own namespace of this type, made or joined.
+    pub fn has(&self, flag: u32) -> bool {
+        self.new & flag != 0
+            || self.join.iter().any(|j| j.flag == flag)
+            || (flag == flag::PID && self.join_pid.is_some())
+    }
+
+    /// The flags of all namespaces that the container does not share with the runtime: what `exec` joins.
+    pub fn all(&self) -> u32 {
+        let joined = self.join.iter().fold(0, |flags, j| flags | j.flag);
+        self.new | joined | if self.join_pid.is_some() { flag::PID } else { 0 }
+    }
+}
+
+/// Who is privileged joins the user namespace last, while it still has its rights over the others; who is not gets
+/// rights only by joining it.
+fn order_joins(joins: &mut [Join], root: bool) {
+    joins.sort_by_key(|j| match j.flag {
+        flag::USER => 2 * usize::from(root),
+        // The mount namespace after the rest: paths under /proc are opened before, but nothing should depend on it.
+        flag::MOUNT if root => 1,
+        flag::MOUNT => 3,
+        _ if root => 0,
+        _ => 1,
+    });
+}
+
+fn requested(linux: &Linux) -> Result<(u32, Vec<Join>)> {
+    let (mut seen, mut new, mut joins) = (0, 0, vec![]);
+    for (i, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        let flag = flag_of(namespace.typ());
+        if seen & flag != 0 {
+            let name = proc_name(flag);
+            return Err(Error::config(format!("`linux.namespaces[{i}]`: a second namespace of type `{name}`")));
+        }
+        seen |= flag;
+        match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            None => new |= flag,
+            Some(path) if path.is_absolute() => joins.push(Join { flag, path: path.clone() }),
+            Some(path) => {
+                let path = path.display();
+                return Err(Error::config(format!("`linux.namespaces[{i}].path`: `{path}` is not absolute")));
+            }
+        }
+    }
+    Ok((new, joins))
+}
+
+/// The flag of a type of the specification.
+pub fn flag_of(typ: LinuxNamespaceType) -> u32 {
+    match typ {
+        LinuxNamespaceType::Mount => flag::MOUNT,
+        LinuxNamespaceType::Cgroup => flag::CGROUP,
+        LinuxNamespaceType::Uts => flag::UTS,
+        LinuxNamespaceType::Ipc => flag::IPC,
+        LinuxNamespaceType::User => flag::USER,
+        LinuxNamespaceType::Pid => flag::PID,
+        LinuxNamespaceType::Network => flag::NET,
+        LinuxNamespaceType::Time => flag::TIME,
+    }
+}
+
+fn time_offsets(linux: &Linux, new: u32) -> Result<Option<TimeOffsets>> {
+    let Some(offsets) = linux.time_offsets().as_ref().filter(|o| !o.is_empty()) else {
+        return Ok(None);
+    };
+    if new & flag::TIME == 0 {
+        return Err(Error::config("`linux.timeOffsets` needs a new time namespace in `linux.namespaces`"));
+    }
+    let mut result = TimeOffsets::default();
+    let mut clocks: Vec<_> = offsets.iter().collect();
+    clocks.sort_by_key(|(clock, _)| clock.as_str());
+    for (clock, offset) in clocks {
+        if clock != "monotonic" && clock != "boottime" {
+            return Err(Error::config(format!(
+                "`linux.timeOffsets`: unknown clock `{clock}`; monotonic and boottime are"
+            )));
+        }
+        let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        result.text.push_str(&format!("{clock} {secs} {nanos}\n"));
+        if clock == "monotonic" {
+            result.monotonic_us = secs.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1000));
+        }
+    }
+    Ok(Some(result))
+}
+
+impl IdMaps {
+    /// Checks `linux.uidMappings` and `linux.gidMappings` against the namespaces. None without a new user namespace.
+    ///
+    /// # Errors
+    /// Missing, empty, overlapping or too many mappings; mappings without a user namespace.
+    pub fn from_spec(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
+        let maps = IdMaps {
+            uid: id_maps(linux.uid_mappings().as_deref(), "linux.uidMappings")?,
+            gid: id_maps(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
+        };
+        let empty = maps.uid.is_empty() && maps.gid.is_empty();
+        if namespaces.new & flag::USER != 0 {
+            if maps.uid.is_empty() || maps.gid.is_empty() {
+                let message = "a new user namespace needs `linux.uidMappings` and `linux.gidMappings`";
+                return Err(Error::config(message));
+            }
+            return Ok(Some(maps));
+        }
+        // Engines repeat the mappings of the user namespace they join.
+        if !empty && !namespaces.has_user() {
+            return Err(Error::config("`linux.uidMappings` needs a user namespace in `linux.namespaces`"));
+        }
+        Ok(None)
+    }
+}
+
+fn id_maps(mappings: Option<&[LinuxIdMapping]>, property: &str) -> Result<Vec<IdMap>> {
+    let mappings = mappings.unwrap_or_default();
+    if mappings.len() > MAP_LINES {
+        return Err(Error::config(format!(
+            "`{property}` has {} lines; the kernel's limit is {MAP_LINES}",
+            mappings.len()
+        )));
+    }
+    let mut maps = Vec::with_capacity(mappings.len());
+    for (i, m) in mappings.iter().enumerate() {
+        let map = IdMap { container: m.container_id(), host: m.host_id(), size: m.size() };
+        let over = |first: u32| first.checked_add(map.size).is_none();
+        if map.size == 0 || over(map.container) || over(map.host) {
+            return Err(Error::config(format!(
+                "`{property}[{i}]`: {} IDs from {} are out of range",
+                map.size, map.host
+            )));
+        }
+        maps.push(map);
+    }
+    Ok(maps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(namespaces: &str, root: bool) -> Result<Namespaces> {
+        let linux: Linux = serde_json::from_str(&format!(r#"{{"namespaces":{namespaces}}}"#)).unwrap();
+        Namespaces::from_spec(&linux, &Host { root, ..Host::default() })
+    }
+
+    #[test]
+    fn a_default_container_is_cloned_into_all_but_the_cgroup_namespace() {
+        let types = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|t| format!(r#"{{"type":"{t}"}}"#));
+        let plan = plan(&format!("[{}]", types.join(",")), true).unwrap();
+        assert_eq!(plan.at_clone, flag::PID | flag::NET | flag::IPC | flag::UTS | flag::MOUNT);
+        assert_eq!(plan.child.unshare, flag::CGROUP);
+        assert!(!plan.child.fork && !plan.child.late_userns);
+    }
+
+    #[test]
+    fn joins_before_a_new_user_namespace() {
+        let plan = plan(r#"[{"type":"user"},{"type":"pid"},{"type":"network","path":"/n"}]"#, true).unwrap();
+        assert_eq!(plan.at_clone, 0);
+        assert!(plan.child.late_userns && plan.child.fork);
+        assert_eq!(plan.child.unshare, flag::PID);
+    }
+
+    #[test]
+    fn the_user_namespace_is_joined_last_by_root_and_first_by_others() {
+        let spec = r#"[{"type":"user","path":"/u"},{"type":"network","path":"/n"},{"type":"mount","path":"/m"}]"#;
+        let order = |root| plan(spec, root).unwrap().join.iter().map(|j| j.flag).collect::<Vec<_>>();
+        assert_eq!(order(true), [flag::NET, flag::MOUNT, flag::USER]);
+        assert_eq!(order(false), [flag::USER, flag::NET, flag::MOUNT]);
+    }
+
+    #[test]
+    fn a_joined_pid_namespace_costs_no_fork() {
+        let plan = plan(r#"[{"type":"pid","path":"/p"},{"type":"mount"}]"#, true).unwrap();
+        assert_eq!(plan.join_pid.as_deref(), Some(std::path::Path::new("/p")));
+        assert!(!plan.child.fork && plan.join.is_empty() && plan.has(flag::PID));
+    }
+
+    #[test]
+    fn refuses_duplicates_and_relative_paths() {
+        assert!(plan(r#"[{"type":"pid"},{"type":"pid"}]"#, true).is_err());
+        assert!(plan(r#"[{"type":"pid","path":"proc/1/ns/pid"}]"#, true).is_err());
+    }
+
+    #[test]
+    fn mappings_need_a_user_namespace_and_the_other_way_round() {
+        let maps = r#","uidMappings":[{"containerID":0,"hostID":1,"size":9}],"gidMappings":[{"containerID":0,"hostID":1,"size":9}]"#;
+        let check = |namespaces: &str, maps: &str| {
+            let linux: Linux = serde_json::from_str(&format!(r#"{{"namespaces":{namespaces}{maps}}}"#)).unwrap();
+            IdMaps::from_spec(&linux, &Namespaces::from_spec(&linux, &Host::default()).unwrap())
+        };
+        assert!(check(r#"[{"type":"user"}]"#, maps).unwrap().is_some());
+        assert!(check(r#"[{"type":"user","path":"/u"}]"#, maps).unwrap().is_none());
+        assert!(check(r#"[{"type":"user"}]"#, "").is_err());
+        assert!(check("[]", maps).is_err());
+        assert!(check("[]", "").unwrap().is_none());
+    }
+}

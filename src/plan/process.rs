@@ -1,0 +1,348 @@
+//! The process to become: of config.json's `process` and of `exec`.
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::{
+    Capability, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process,
+};
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+use crate::error::{Error, Result};
+
+/// All that the payload's process is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// argv, argv[0] being the program; never empty.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory; absolute.
+    pub cwd: String,
+    /// A terminal, with its size in rows and columns if one was given.
+    pub terminal: Option<TerminalSize>,
+    #[allow(missing_docs)]
+    pub user: UserPlan,
+    /// All empty where the configuration names none.
+    pub capabilities: CapabilityPlan,
+    #[allow(missing_docs)]
+    pub rlimits: Vec<RlimitPlan>,
+    #[allow(missing_docs)]
+    pub no_new_privileges: bool,
+    /// For `/proc/PID/oom_score_adj`, which the parent writes: a process in a user namespace may not write its own.
+    pub oom_score_adj: Option<i32>,
+    /// For `/proc/self/attr/apparmor/exec`.
+    pub apparmor: Option<String>,
+    /// For `/proc/self/attr/exec`.
+    pub selinux: Option<String>,
+    #[allow(missing_docs)]
+    pub scheduler: Option<SchedulerPlan>,
+    /// Class and level of ioprio_set(2).
+    pub io_priority: Option<(u32, u32)>,
+    /// Fds 3 to 2 + this stay open.
+    pub preserve_fds: u32,
+    /// How many of these are listening sockets: the payload gets LISTEN_FDS and LISTEN_PID.
+    pub listen_fds: u32,
+    /// Join a new session keyring of this name; keyctl(2).
+    pub keyring: Option<String>,
+}
+
+/// Rows and columns; 0 means not given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    #[allow(missing_docs)]
+    pub rows: u16,
+    #[allow(missing_docs)]
+    pub columns: u16,
+}
+
+/// IDs inside the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPlan {
+    #[allow(missing_docs)]
+    pub uid: u32,
+    #[allow(missing_docs)]
+    pub gid: u32,
+    #[allow(missing_docs)]
+    pub additional_gids: Vec<u32>,
+    #[allow(missing_docs)]
+    pub umask: Option<u32>,
+}
+
+/// The five sets, as bit masks; capabilities(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CapabilityPlan {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+/// One limit of setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RlimitPlan {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    #[allow(missing_docs)]
+    pub soft: u64,
+    #[allow(missing_docs)]
+    pub hard: u64,
+}
+
+/// The arguments of sched_setattr(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SchedulerPlan {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// What the command line adds to the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'a> {
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// `LISTEN_FDS` of the runtime's own environment.
+    pub listen_fds: u32,
+    /// The new session keyring's name; None with `--no-new-keyring`.
+    pub keyring: Option<&'a str>,
+}
+
+impl ProcessPlan {
+    /// Checks a process. `at` is its JSON path, for errors.
+    ///
+    /// # Errors
+    /// What can't be honoured.
+    pub fn from_spec(process: &Process, at: &str, host: &Host, extras: Extras<'_>) -> Result<ProcessPlan> {
+        let bad = |property: &str, why: String| Error::config(format!("`{at}.{property}`: {why}"));
+        let cwd = process.cwd().to_str().ok_or_else(|| bad("cwd", "it is not UTF-8".into()))?.to_owned();
+        if !cwd.starts_with('/') {
+            return Err(bad("cwd", format!("`{cwd}` is not an absolute path")));
+        }
+        let args = process.args().clone().unwrap_or_default();
+        let env = process.env().clone().unwrap_or_default();
+        if args.is_empty() {
+            return Err(bad("args", "it is empty: there is nothing to run".into()));
+        }
+        if let Some(text) = args.iter().chain(&env).chain([&cwd]).find(|text| text.contains('\0')) {
+            return Err(bad("args", format!("{text:?} has a NUL byte")));
+        }
+        if process.exec_cpu_affinity().is_some() {
+            return Err(bad("execCPUAffinity", "it is not built yet".into()));
+        }
+        let terminal = process.terminal().unwrap_or(false).then(|| size(process)).transpose()?;
+        let selinux = process.selinux_label().clone().filter(|l| !l.is_empty());
+        if selinux.is_some() && !host.selinux {
+            return Err(bad("selinuxLabel", "SELinux is not enabled on this host".into()));
+        }
+        let apparmor = process.apparmor_profile().clone().filter(|l| !l.is_empty());
+        if apparmor.as_deref().is_some_and(|p| p != "unconfined") && !host.apparmor {
+            return Err(bad("apparmorProfile", "AppArmor is not enabled on this host".into()));
+        }
+        if process.oom_score_adj().is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            return Err(bad("oomScoreAdj", "it is not between -1000 and 1000".into()));
+        }
+        // An engine may have put LISTEN_FDS in the environment itself, and counted its fds in --preserve-fds.
+        let told = env.iter().any(|e| e.starts_with("LISTEN_FDS="));
+        let listen_fds = if told { 0 } else { extras.listen_fds };
+        let mut plan = ProcessPlan {
+            args,
+            env,
+            cwd,
+            terminal,
+            user: user(process, at)?,
+            capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
+            rlimits: rlimits(process, at)?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: process.oom_score_adj(),
+            apparmor: apparmor.filter(|_| host.apparmor),
+            selinux,
+            scheduler: scheduler(process, at)?,
+            io_priority: io_priority(process, at)?,
+            preserve_fds: extras.preserve_fds + listen_fds,
+            listen_fds,
+            keyring: extras.keyring.map(str::to_owned),
+        };
+        if listen_fds > 0 {
+            plan.env.push(format!("LISTEN_FDS={listen_fds}"));
+        }
+        Ok(plan)
+    }
+}
+
+fn size(process: &Process) -> Result<TerminalSize> {
+    let Some(size) = process.console_size() else {
+        return Ok(TerminalSize::default());
+    };
+    let fit = |n: u64| u16::try_from(n).map_err(|_| Error::config(format!("`process.consoleSize`: {n} is too big")));
+    Ok(TerminalSize { rows: fit(size.height())?, columns: fit(size.width())? })
+}
+
+fn user(process: &Process, at: &str) -> Result<UserPlan> {
+    let user = process.user();
+    let additional_gids = user.additional_gids().clone().unwrap_or_default();
+    // -1 means "leave it" to setresuid(2): it must never reach the call, and names nobody.
+    if [user.uid(), user.gid()].iter().chain(&additional_gids).any(|id| *id == u32::MAX) {
+        return Err(Error::config(format!("`{at}.user`: {} is not an ID", u32::MAX)));
+    }
+    Ok(UserPlan { uid: user.uid(), gid: user.gid(), additional_gids, umask: user.umask() })
+}
+
+fn capabilities(sets: &LinuxCapabilities) -> CapabilityPlan {
+    let mask =
+        |set: &Option<HashSet<Capability>>| set.iter().flatten().fold(0, |mask, capability| mask | bit(*capability));
+    CapabilityPlan {
+        bounding: mask(sets.bounding()),
+        effective: mask(sets.effective()),
+        permitted: mask(sets.permitted()),
+        inheritable: mask(sets.inheritable()),
+        ambient: mask(sets.ambient()),
+    }
+}
+
+/// The bit of a capability.
+pub fn bit(capability: Capability) -> u64 {
+    let name = capability.to_string();
+    let name = name.strip_prefix("CAP_").unwrap_or(&name);
+    CapabilitySet::from_name(name).map_or(0, |set| set.bits())
+}
+
+fn rlimits(process: &Process, at: &str) -> Result<Vec<RlimitPlan>> {
+    let mut plans: Vec<RlimitPlan> = vec![];
+    for (i, limit) in process.rlimits().iter().flatten().enumerate() {
+        let plan = RlimitPlan { resource: resource(limit.typ()), soft: limit.soft(), hard: limit.hard() };
+        if plan.soft > plan.hard {
+            let message =
+                format!("`{at}.rlimits[{i}]`: the soft limit {} is over the hard limit {}", plan.soft, plan.hard);
+            return Err(Error::config(message));
+        }
+        if plans.iter().any(|p| p.resource == plan.resource) {
+            return Err(Error::config(format!("`{at}.rlimits[{i}]`: {:?} is there twice", limit.typ())));
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+fn resource(typ: PosixRlimitType) -> u32 {
+    use PosixRlimitType::*;
+    match typ {
+        RlimitCpu => libc::RLIMIT_CPU,
+        RlimitFsize => libc::RLIMIT_FSIZE,
+        RlimitData => libc::RLIMIT_DATA,
+        RlimitStack => libc::RLIMIT_STACK,
+        RlimitCore => libc::RLIMIT_CORE,
+        RlimitRss => libc::RLIMIT_RSS,
+        RlimitNproc => libc::RLIMIT_NPROC,
+        RlimitNofile => libc::RLIMIT_NOFILE,
+        RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        RlimitAs => libc::RLIMIT_AS,
+        RlimitLocks => libc::RLIMIT_LOCKS,
+        RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        RlimitNice => libc::RLIMIT_NICE,
+        RlimitRtprio => libc::RLIMIT_RTPRIO,
+        RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}
+
+fn io_priority(process: &Process, at: &str) -> Result<Option<(u32, u32)>> {
+    let Some(priority) = process.io_priority() else {
+        return Ok(None);
+    };
+    let class = match priority.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
+    };
+    match u32::try_from(priority.priority()) {
+        Ok(level) if level < 8 => Ok(Some((class, level))),
+        _ => Err(Error::config(format!("`{at}.ioPriority.priority`: {} is not 0 to 7", priority.priority()))),
+    }
+}
+
+fn scheduler(process: &Process, at: &str) -> Result<Option<SchedulerPlan>> {
+    let Some(s) = process.scheduler() else { return Ok(None) };
+    let policy = match s.policy() {
+        LinuxSchedulerPolicy::SchedOther => 0,
+        LinuxSchedulerPolicy::SchedFifo => 1,
+        LinuxSchedulerPolicy::SchedRr => 2,
+        LinuxSchedulerPolicy::SchedBatch => 3,
+        LinuxSchedulerPolicy::SchedIso => {
+            return Err(Error::config(format!("`{at}.scheduler.policy`: Linux has no SCHED_ISO")));
+        }
+        LinuxSchedulerPolicy::SchedIdle => 5,
+        LinuxSchedulerPolicy::SchedDeadline => 6,
+    };
+    let flags = s.flags().iter().flatten().fold(0, |flags, flag| {
+        flags
+            | match flag {
+                LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+                LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+                LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+                LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+                LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+                LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+                LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+            }
+    });
+    let priority = s.priority().unwrap_or(0);
+    let priority = u32::try_from(priority)
+        .map_err(|_| Error::config(format!("`{at}.scheduler.priority`: {priority} is negative")))?;
+    Ok(Some(SchedulerPlan {
+        policy,
+        flags,
+        nice: s.nice().unwrap_or(0),
+        priority,
+        runtime: s.runtime().unwrap_or(0),
+        deadline: s.deadline().unwrap_or(0),
+        period: s.period().unwrap_or(0),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<ProcessPlan> {
+        let process: Process = serde_json::from_str(json).unwrap();
+        ProcessPlan::from_spec(&process, "process", &Host::default(), Extras::default())
+    }
+
+    #[test]
+    fn capabilities_become_bits() {
+        assert_eq!(bit(Capability::Chown), 1);
+        assert_eq!(bit(Capability::SysAdmin), 1 << 21);
+        assert_eq!(bit(Capability::CheckpointRestore), 1 << 40);
+        assert_eq!(bit(Capability::AuditRead), 1 << 37);
+    }
+
+    #[test]
+    fn refuses_what_could_mean_somebody_else() {
+        assert!(plan(r#"{"cwd":"/","user":{"uid":4294967295,"gid":0}}"#).is_err());
+        assert!(plan(r#"{"cwd":"relative","user":{"uid":0,"gid":0}}"#).is_err());
+        assert!(plan(r#"{"cwd":"/","args":["a"],"user":{"uid":0,"gid":0},"rlimits":[{"type":"RLIMIT_CORE","soft":2,"hard":1}]}"#).is_err());
+        assert!(plan(r#"{"cwd":"/","args":["a"],"user":{"uid":0,"gid":0},"apparmorProfile":"x"}"#).is_err());
+        assert!(plan(r#"{"cwd":"/","args":["a"],"user":{"uid":0,"gid":0},"oomScoreAdj":2000}"#).is_err());
+    }
+
+    #[test]
+    fn listen_fds_are_counted_once() {
+        let process = |env: &str| {
+            let json = format!(r#"{{"cwd":"/","args":["a"],"user":{{"uid":0,"gid":0}},"env":[{env}]}}"#);
+            let extras = Extras { preserve_fds: 1, listen_fds: 2, keyring: None };
+            ProcessPlan::from_spec(&serde_json::from_str(&json).unwrap(), "process", &Host::default(), extras).unwrap()
+        };
+        assert_eq!(process("").preserve_fds, 3);
+        assert_eq!(process("").env, ["LISTEN_FDS=2"]);
+        assert_eq!(process(r#""LISTEN_FDS=1""#).preserve_fds, 1);
+    }
+}

@@ -1,0 +1,44 @@
+//! The slots of the protocol: what the parent opens on the host and streams to the child, in this order.
+
+use std::path::PathBuf;
+
+/// One thing that the parent opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A path of the host.
+    Path {
+        #[allow(missing_docs)]
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+        /// A symlink as the last component is the source itself.
+        nofollow: bool,
+    },
+    /// The container's own directory in a cgroup v1 hierarchy.
+    Cgroup {
+        /// One of its controllers, or its `name=`.
+        controller: String,
+    },
+    /// A device node, by its place in the plan's list of devices.
+    Device {
+        #[allow(missing_docs)]
+        index: usize,
+    },
+}
+
+/// The list, as it grows while the plan is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Adds a source and returns its slot.
+    pub fn add(&mut self, source: Source) -> u32 {
+        self.0.push(source);
+        u32::try_from(self.0.len() - 1).expect("a config.json with four billion mounts does not fit in memory")
+    }
+
+    /// All, in the order of their slots.
+    pub fn list(&self) -> &[Source] {
+        &self.0
+    }
+}

@@ -76,10 +76,7 @@ impl Spawned {
             Ok(8) => {
                 let step = STEPS.get(report[0] as usize)?;
                 let errno = i32::from_ne_bytes([report[4], report[5], report[6], report[7]]);
-                Some(StubFailure {
-                    step,
-                    errno: Errno::from_raw_os_error(errno),
-                })
+                Some(StubFailure { step, errno: Errno::from_raw_os_error(errno) })
             }
             _ => None,
         }
@@ -127,12 +124,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, Errno> {
         unsafe { libc::close(ours.as_raw_fd()) };
         stub(spawn, &theirs, &argv)
     })?;
-    Ok(Spawned {
-        pid,
-        pidfd,
-        in_cgroup,
-        gate: ours,
-    })
+    Ok(Spawned { pid, pidfd, in_cgroup, gate: ours })
 }
 
 /// clone3, or clone where a kernel or a seccomp filter does not have it (ENOSYS). Runs `stub` in the child.
@@ -197,13 +189,9 @@ fn stub(spawn: &Spawn<'_>, gate: &OwnedFd, argv: &[*const libc::c_char]) -> Stub
     let stop = |step: u8| {
         // SAFETY: reads the calling thread's errno.
         let errno = unsafe { *libc::__errno_location() };
-        StubStop {
-            report_to: gate.as_raw_fd(),
-            step,
-            errno,
-        }
+        StubStop { report_to: gate.as_raw_fd(), step, errno }
     };
-    // SAFETY (whole block): plain system calls on fd numbers that the parent keeps open over the clone, on a byte of
+    // SAFETY: in the whole block plain system calls on fd numbers that the parent keeps open over the clone, on a byte of
     // this stack, and on the null-terminated arrays that `spawn()` laid out; no allocation, no lock, no Rust drop.
     unsafe {
         // If the runtime dies, so does a half-made container. Cleared again before the payload runs.
@@ -290,11 +278,7 @@ pub enum Forked {
 /// # Panics
 /// If the process has more than one thread: the copy of a lock that another thread holds would never open.
 pub fn fork_sibling() -> Result<Forked, Errno> {
-    assert_eq!(
-        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count),
-        1,
-        "fork of a threaded process"
-    );
+    assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "fork of a threaded process");
     // SAFETY: a fork of a process with one thread (checked above): the copy holds no foreign lock, and all of Rust's
     // and the C library's state in it is consistent.
     let ret = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0usize, 0usize, 0usize, 0usize) };

@@ -12,14 +12,7 @@ use super::check;
 /// ENOSYS or EINVAL on an older kernel: the caller goes through `/proc/self/fd` then.
 pub fn cloexec_from(first: RawFd) -> Result<(), Errno> {
     // SAFETY: the call takes integers only and closes nothing: it sets a flag on fds that exist.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check(ret).map(drop)
 }
 

@@ -4,11 +4,14 @@
 //! checks, and returns the kernel's errno. What an errno *means* is for the caller to say.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod mount;
+pub mod namespace;
 pub mod process;
 pub mod seccomp;
+pub mod signal;
 
 use rustix::io::Errno;
 

@@ -22,14 +22,8 @@ pub fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     const IOPRIO_CLASS_SHIFT: u32 = 13;
     // SAFETY: the call takes integers only.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_ioprio_set,
-            IOPRIO_WHO_PROCESS,
-            0,
-            (class << IOPRIO_CLASS_SHIFT) | level,
-        )
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, (class << IOPRIO_CLASS_SHIFT) | level) };
     check(ret).map(drop)
 }
 
@@ -37,7 +31,8 @@ pub fn set_io_priority(class: u32, level: u32) -> Result<(), Errno> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SchedAttr {
-    size: u32,
+    /// Of this struct; set by [`set_scheduler`].
+    pub size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.
@@ -59,11 +54,30 @@ pub struct SchedAttr {
 /// # Errors
 /// EPERM without CAP_SYS_NICE, EBUSY where SCHED_DEADLINE has no room.
 pub fn set_scheduler(attr: SchedAttr) -> Result<(), Errno> {
-    let attr = SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
-        ..attr
-    };
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attr };
     // SAFETY: the kernel reads `size` bytes of a struct of the documented layout, alive for the call.
     let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    check(ret).map(drop)
+}
+
+/// `setrlimit(2)`, for any resource by number; `u64::MAX` is no limit.
+///
+/// # Errors
+/// EPERM for a hard limit over the present one without CAP_SYS_RESOURCE.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one struct that lives for the call; a null old limit is allowed.
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<u8>()) };
+    check(ret).map(drop)
+}
+
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`: a new session keyring, of which the caller is the only user; keyctl(2).
+///
+/// # Errors
+/// ENOSYS without keyrings, EDQUOT over the user's quota.
+pub fn join_session_keyring(name: &std::ffi::CStr) -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: the kernel reads a null-terminated string that lives for the call.
+    let ret = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     check(ret).map(drop)
 }

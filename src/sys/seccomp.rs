@@ -29,10 +29,7 @@ pub fn load(program: &[u8], flags: u64) -> Result<Option<OwnedFd>, Errno> {
         })
         .collect();
     let len = u16::try_from(filter.len()).map_err(|_| Errno::INVAL)?;
-    let prog = libc::sock_fprog {
-        len,
-        filter: filter.as_ptr().cast_mut(),
-    };
+    let prog = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: `prog` names `len` instructions of `filter`, alive for the call; the kernel copies them and writes none.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) };
     let value = check(ret)?;
@@ -55,12 +52,7 @@ pub fn action_available(action: u32) -> bool {
 pub fn flag_available(flag: u64) -> bool {
     // SAFETY: a null program makes the kernel refuse in every case; it dereferences nothing.
     let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flag,
-            std::ptr::null::<libc::sock_fprog>(),
-        )
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, std::ptr::null::<libc::sock_fprog>())
     };
     ret < 0 && super::last_errno() == Errno::FAULT
 }

@@ -1,0 +1,303 @@
+//! Mount points inside the container's root: found or made, never outside it.
+//!
+//! Every lookup is relative to the root's own fd, with symlinks resolved inside it (openat2(2), RESOLVE_IN_ROOT), so it
+//! means the same before and after pivot_root, and whatever the image holds. It needs no `/proc`: in the middle of a
+//! container's making there is none.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+
+/// How many symlinks one path may go through; the kernel's own limit.
+const MAX_SYMLINKS: usize = 40;
+
+/// How often a lookup is tried again that a rename elsewhere has disturbed (EAGAIN).
+const MAX_RETRIES: usize = 128;
+
+/// A place to mount on.
+pub(super) struct Target {
+    /// O_PATH.
+    pub(super) fd: OwnedFd,
+}
+
+/// The container's root directory as a place to look things up in.
+pub(super) struct Places {
+    root: OwnedFd,
+}
+
+/// What a walk does about a component that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Stop,
+    /// Make all as directories, 0755.
+    Directory,
+    /// Make the last as an empty file, 0644, those before it as directories.
+    File,
+}
+
+impl Places {
+    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Places> {
+        let root = root.try_clone_to_owned().context(|| "duplicate the root's fd")?;
+        Ok(Places { root })
+    }
+
+    /// What is at a path, symlinks followed inside the root; None if nothing is.
+    pub(super) fn find(&self, path: &Path) -> Result<Option<Target>> {
+        let found = self.open(path, OFlags::PATH)?;
+        Ok(found.map(|fd| Target { fd }))
+    }
+
+    /// Opens what is at a path, symlinks followed inside the root; None if nothing is.
+    pub(super) fn open(&self, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
+        match self.open_in_root(path, flags) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOSYS) => self.open_by_walk(path, flags),
+            Err(errno) => Err(Error::call(format!("look up `{}` in the container", path.display()), errno)),
+        }
+    }
+
+    fn open_in_root(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < MAX_RETRIES => tries += 1,
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The same for a kernel without openat2: the last component is opened in the directory that the walk ends in.
+    fn open_by_walk(&self, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
+        if flags == OFlags::PATH {
+            return self.walk(path, Missing::Stop);
+        }
+        let Some(parent) = self.walk(path.parent().unwrap_or(Path::new("/")), Missing::Stop)? else {
+            return Ok(None);
+        };
+        let name = path.file_name().unwrap_or(OsStr::new("."));
+        match rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::call(format!("open `{}` in the container", path.display()), errno)),
+        }
+    }
+
+    /// The directory at a path, made with its parents (0755) if nothing is there.
+    ///
+    /// # Errors
+    /// What is there is no directory.
+    pub(super) fn directory(&self, path: &Path) -> Result<Target> {
+        let target = match self.find(path)? {
+            Some(target) => target,
+            None => self.make_directory(path)?,
+        };
+        match file_type(target.fd.as_fd())? {
+            FileType::Directory => Ok(target),
+            other => Err(Error::call(
+                format!("mount on `{}`, which is {} in the container", path.display(), name(other)),
+                Errno::NOTDIR,
+            )),
+        }
+    }
+
+    /// The file at a path, made empty, with its parent directories, if nothing is there.
+    ///
+    /// # Errors
+    /// What is there is a directory.
+    pub(super) fn file(&self, path: &Path) -> Result<Target> {
+        let target = match self.find(path)? {
+            Some(target) => target,
+            None => self.make(path, Missing::File)?,
+        };
+        match file_type(target.fd.as_fd())? {
+            FileType::Directory => Err(Error::call(
+                format!("mount a file on `{}`, which is a directory in the container", path.display()),
+                Errno::ISDIR,
+            )),
+            _ => Ok(target),
+        }
+    }
+
+    /// A directory that must not be reached through a symlink as the last component: `/proc`, `/sys`, `/dev`.
+    ///
+    /// # Errors
+    /// The image has something else there (CVE-2019-16884, CVE-2026-41579).
+    pub(super) fn plain_directory(&self, path: &Path) -> Result<Target> {
+        let Some(fd) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? else {
+            return self.make_directory(path);
+        };
+        match file_type(fd.as_fd())? {
+            FileType::Directory => Ok(Target { fd }),
+            other => {
+                let (path, other) = (path.display(), name(other));
+                Err(Error::system(format!("the image's `{path}` is {other}; it must be a directory")))
+            }
+        }
+    }
+
+    pub(super) fn make_directory(&self, path: &Path) -> Result<Target> {
+        self.make(path, Missing::Directory)
+    }
+
+    fn make(&self, path: &Path, missing: Missing) -> Result<Target> {
+        let made = self.walk(path, missing).context(|| format!("make `{}` in the container", path.display()))?;
+        // A walk that makes what is missing has nothing left to miss.
+        made.map(|fd| Target { fd }).ok_or_else(|| Error::call(format!("make `{}`", path.display()), Errno::NOENT))
+    }
+
+    /// Follows a path component by component, symlinks inside the root, dangling ones too: `/var/run -> /run`, with no
+    /// `/run` in the image, is a place to make things in.
+    fn walk(&self, path: &Path, missing: Missing) -> Result<Option<OwnedFd>> {
+        let step = |dir: BorrowedFd<'_>, name: &OsStr| {
+            rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        };
+        let own = || self.root.try_clone().context(|| "duplicate the root's fd");
+        // Every directory on the way, for `..`.
+        let mut way = vec![own()?];
+        let mut rest: VecDeque<OsString> = components(path).collect();
+        let mut links = 0;
+        while let Some(component) = rest.pop_front() {
+            if component == ".." {
+                way.truncate((way.len() - 1).max(1));
+                continue;
+            }
+            let dir = way.last().map_or(self.root.as_fd(), AsFd::as_fd);
+            let doing = || format!("`{}`", component.display());
+            let next = match step(dir, &component) {
+                Err(Errno::NOENT) if missing == Missing::Stop => return Ok(None),
+                Err(Errno::NOENT) => {
+                    make_one(dir, &component, missing == Missing::File && rest.is_empty())?;
+                    step(dir, &component).context(doing)?
+                }
+                next => next.context(doing)?,
+            };
+            if file_type(next.as_fd())? != FileType::Symlink {
+                way.push(next);
+                continue;
+            }
+            links += 1;
+            if links > MAX_SYMLINKS {
+                return Err(Error::call(doing(), Errno::LOOP));
+            }
+            let link = rustix::fs::readlinkat(&next, "", []).context(doing)?;
+            let link = PathBuf::from(OsString::from_vec(link.into_bytes()));
+            if link.is_absolute() {
+                way.truncate(1);
+            }
+            for component in components(&link).collect::<Vec<_>>().into_iter().rev() {
+                rest.push_front(component);
+            }
+        }
+        Ok(way.pop())
+    }
+}
+
+fn make_one(dir: BorrowedFd<'_>, name: &OsStr, file: bool) -> Result<()> {
+    let made = match file {
+        true => rustix::fs::mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0),
+        false => rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755)),
+    };
+    match made {
+        // Somebody else was faster; what they made is looked at next.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::call(format!("{} `{}`", if file { "mknod" } else { "mkdir" }, name.display()), errno)),
+    }
+}
+
+fn components(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|c| match c {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+/// The type of what an fd refers to.
+pub(super) fn file_type(fd: BorrowedFd<'_>) -> Result<FileType> {
+    let stat = rustix::fs::fstat(fd).context(|| "fstat")?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+/// A file type for people.
+pub(super) fn name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symlink",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        _ => "of an unknown type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn image() -> (tempfile::TempDir, Places) {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = rustix::fs::open(dir.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (dir, Places::new(fd.as_fd()).unwrap())
+    }
+
+    #[test]
+    fn a_dangling_absolute_symlink_is_made_inside() {
+        let (dir, places) = image();
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        symlink("/run", dir.path().join("var/run")).unwrap();
+        places.directory(Path::new("/var/run/app")).unwrap();
+        places.file(Path::new("/var/run/lock/x")).unwrap();
+        assert!(dir.path().join("run/app").is_dir());
+        assert!(dir.path().join("run/lock/x").is_file());
+    }
+
+    #[test]
+    fn a_symlink_never_leads_out() {
+        let (dir, places) = image();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), dir.path().join("out")).unwrap();
+        symlink("../../../../../..", dir.path().join("up")).unwrap();
+        places.file(Path::new("/out/a")).unwrap();
+        places.directory(Path::new("/up/b")).unwrap();
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert!(dir.path().join("b").is_dir());
+    }
+
+    #[test]
+    fn a_symlink_in_place_of_proc_is_refused() {
+        let (dir, places) = image();
+        symlink("/tmp", dir.path().join("proc")).unwrap();
+        let error = places.plain_directory(Path::new("/proc")).err().unwrap().to_string();
+        assert_eq!(error, "the image's `/proc` is a symlink; it must be a directory");
+        places.plain_directory(Path::new("/sys")).unwrap();
+    }
+
+    #[test]
+    fn a_loop_of_symlinks_ends() {
+        let (dir, places) = image();
+        symlink("b", dir.path().join("a")).unwrap();
+        symlink("a", dir.path().join("b")).unwrap();
+        assert!(places.directory(Path::new("/a/x")).is_err());
+    }
+
+    #[test]
+    fn a_file_and_a_directory_do_not_cover_each_other() {
+        let (dir, places) = image();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        assert!(places.directory(Path::new("/f")).is_err());
+        assert!(places.file(Path::new("/d")).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! The five capability sets; capabilities(7).
+
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::process::CapabilityPlan;
+
+/// CAP_SYS_ADMIN, which seccomp(2) wants where `no_new_privs` is not set.
+pub(super) const SYS_ADMIN: u64 = CapabilitySet::SYS_ADMIN.bits();
+
+/// Takes all but these out of the bounding set.
+pub(super) fn limit_bounding(keep: u64) -> Result<()> {
+    for bit in (0..64).map(|n| 1u64 << n).filter(|bit| keep & bit == 0) {
+        let capability = CapabilitySet::from_bits_retain(bit);
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // One past the last that this kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(errno) if capability_is_in_bounding_set(capability) == Ok(true) => {
+                return Err(Error::call(format!("drop {capability:?} from the bounding set"), errno));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sets the other four. `extra` stays permitted and effective too, until exec.
+///
+/// Returns the capabilities that were asked for and that the runtime does not have itself: they can't be given.
+pub(super) fn apply(plan: &CapabilityPlan, extra: u64) -> Result<CapabilitySet> {
+    let own = capabilities(None).context(|| "capget")?.permitted.bits();
+    let set = |bits: u64| CapabilitySet::from_bits_retain(bits & own);
+    let sets = CapabilitySets {
+        effective: set(plan.effective | extra),
+        permitted: set(plan.permitted | plan.effective | extra),
+        inheritable: set(plan.inheritable),
+    };
+    set_capabilities(None, sets).context(|| "capset")?;
+    clear_ambient_capability_set().context(|| "clear the ambient set")?;
+    // The kernel holds the ambient set below the permitted and the inheritable one.
+    let ambient = plan.ambient & plan.inheritable & (plan.permitted | plan.effective) & own;
+    for bit in (0..64).map(|n| 1u64 << n).filter(|bit| ambient & bit != 0) {
+        let capability = CapabilitySet::from_bits_retain(bit);
+        configure_capability_in_ambient_set(capability, true)
+            .context(|| format!("raise {capability:?} in the ambient set"))?;
+    }
+    let asked = plan.effective | plan.permitted | plan.inheritable | plan.ambient;
+    Ok(CapabilitySet::from_bits_retain(asked & !own))
+}

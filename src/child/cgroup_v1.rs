@@ -1,0 +1,66 @@
+//! `/sys/fs/cgroup` on a host with cgroup v1: a tmpfs, one directory a hierarchy, links for joined controllers.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::mounts::Mounter;
+use super::tree::Changes;
+use crate::error::{Context, Result};
+use crate::plan::mounts::{CgroupEntry, CgroupV1, Filesystem};
+use crate::plan::options::{Attrs, attr};
+
+/// Mounts all hierarchies of the container.
+pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, changes: Changes) -> Result<()> {
+    let readonly = changes.attrs.set & attr::RDONLY;
+    let frame = Filesystem {
+        fstype: "tmpfs".into(),
+        source: "tmpfs".into(),
+        superblock: vec![],
+        data: vec![("mode".into(), Some("755".into()))],
+        tmpcopyup: false,
+        or_bind: None,
+    };
+    // Writable while directories are made in it.
+    let writable = Attrs { set: changes.attrs.set & !attr::RDONLY, ..changes.attrs };
+    mounter.filesystem(&frame, at, Changes { attrs: writable, ..changes })?;
+    for entry in &cgroup.entries {
+        let place = at.join(&entry.name);
+        mount_entry(mounter, entry, &place, changes).context(|| format!("hierarchy `{}`", entry.name))?;
+        for link in &entry.links {
+            let frame = mounter.reopen(at)?;
+            rustix::fs::symlinkat(entry.name.as_str(), &frame, link.as_str())
+                .context(|| format!("symlink `{link}`"))?;
+        }
+    }
+    if readonly != 0 {
+        let frame = mounter.reopen(at)?;
+        let attrs = Attrs { set: readonly, clear: 0 };
+        let seal = Changes { attrs, recursive: Attrs::default(), propagation: None };
+        super::tree::change_attached(frame.as_fd(), seal, mounter.proc, &mut mounter.session.recorder)?;
+    }
+    Ok(())
+}
+
+fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, changes: Changes) -> Result<()> {
+    mounter.root.places.make_directory(at)?;
+    if let Some(bind) = &entry.bind {
+        return mounter.bind(bind, at, changes).map(drop);
+    }
+    let (key, value) = match entry.data.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (String::new(), None),
+    };
+    let data = match value {
+        Some(value) => vec![(key, Some(value))],
+        None => entry.data.split(',').map(|controller| (controller.to_owned(), None)).collect(),
+    };
+    let fs = Filesystem {
+        fstype: "cgroup".into(),
+        source: "cgroup".into(),
+        superblock: vec![],
+        data,
+        tmpcopyup: false,
+        or_bind: None,
+    };
+    mounter.filesystem(&fs, at, changes).map(drop)
+}

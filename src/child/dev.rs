@@ -1,0 +1,155 @@
+//! Fills the container's `/dev`: device nodes, links.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::attach::{Target, name};
+use super::rootfs::Root;
+use super::slots::{Opened, Slots};
+use super::tree::{self, Changes};
+use super::{ChildSession, legacy, refused};
+use crate::error::{Context, Error, Result};
+use crate::node;
+use crate::plan::ContainerPlan;
+use crate::plan::devices::DevicePlan;
+use crate::plan::options::{Attrs, attr};
+use crate::procfs::Proc;
+
+/// Links that every process expects; runtime-spec, runtime-linux.md, "Dev symbolic links".
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Attaches all device nodes and makes the links. Nothing where the configuration brings its own `/dev`.
+pub(super) fn populate(
+    session: &mut ChildSession,
+    slots: &mut Slots,
+    root: &Root,
+    container: &ContainerPlan,
+    proc: &Proc,
+) -> Result<()> {
+    if !container.own_dev {
+        return Ok(());
+    }
+    let since = session.recorder.now();
+    let dev = root.places.plain_directory(Path::new("/dev"))?;
+    let mut by_path = vec![];
+    for (device, slot) in &container.devices {
+        match slots.take(session, *slot)? {
+            Opened::Tree(tree) if root.moves_mounts => {
+                attach(&tree, device, &dev, root).context(|| format!("device `{}`", device.path.display()))?
+            }
+            Opened::Tree(_) => by_path.push((device, "move_mount: ENOSYS".to_owned())),
+            Opened::Empty(reason) => by_path.push((device, reason.to_string())),
+        }
+    }
+    if !by_path.is_empty() {
+        root.must_not_be_changed_yet()?;
+        session.recorder.fallback("devices by path", || format!("{} nodes: {}", by_path.len(), by_path[0].1));
+        let devices: Vec<&DevicePlan> = by_path.iter().map(|(device, _)| *device).collect();
+        match container.fresh_devices {
+            true => make_by_path(&devices, &dev, root, proc)?,
+            false => devices.iter().try_for_each(|d| bind_by_path(session, d, &dev, root, proc))?,
+        }
+    }
+    links(dev.fd.as_fd())?;
+    session.recorder.step("devices", since, || format!("{} nodes", container.devices.len()));
+    Ok(())
+}
+
+/// Attaches a node that the parent sent. In `/dev` itself, where nearly all are, that is two calls.
+fn attach(tree: &OwnedFd, device: &DevicePlan, dev: &Target, root: &Root) -> Result<()> {
+    match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
+        Some(file) => {
+            make_mount_point(dev.fd.as_fd(), file)?;
+            let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(tree, "", &dev.fd, file, flags).context(|| "move_mount")
+        }
+        None => {
+            let target = root.places.file(&device.path)?;
+            tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")
+        }
+    }
+}
+
+/// An empty file to mount a node on. What the image has there may be anything but a symlink or a directory.
+pub(super) fn make_mount_point(dev: BorrowedFd<'_>, file: &str) -> Result<()> {
+    match rustix::fs::mknodat(dev, file, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(dev, file, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat the mount point")?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => Ok(()),
+                other => Err(Error::system(format!("the image has {} there", name(other)))),
+            }
+        }
+        Err(errno) => Err(refused("mknod", file, errno)),
+    }
+}
+
+/// Where a device's mount point is, made if missing, for the path-based ways.
+fn mount_point(device: &DevicePlan, dev: &Target, root: &Root) -> Result<Target> {
+    if device.path.parent() == Some(Path::new("/dev"))
+        && let Some(file) = device.path.file_name().and_then(|n| n.to_str())
+    {
+        make_mount_point(dev.fd.as_fd(), file)?;
+    }
+    root.places.file(&device.path)
+}
+
+/// Binds the host's node.
+fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+    let bind = || -> Result<()> {
+        let target = mount_point(device, dev, root)?;
+        legacy::bind_path(&device.path, false, false, target.fd.as_fd(), proc)
+    };
+    bind().context(|| format!("device `{}`", device.path.display()))?;
+    if let Some(mount) = root.places.find(&device.path)? {
+        let attrs = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
+        let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+        tree::change_attached(mount.fd.as_fd(), changes, proc, &mut session.recorder)?;
+    }
+    Ok(())
+}
+
+/// Makes fresh nodes as the parent does, in a tmpfs of their own, and binds each: the same mounts in the end. The tmpfs
+/// is mounted over `/dev` while the nodes are made, and the places they go to are opened before that.
+fn make_by_path(devices: &[&DevicePlan], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+    let targets: Vec<Target> = devices.iter().map(|d| mount_point(d, dev, root)).collect::<Result<_>>()?;
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    legacy::filesystem("tmpfs", "tmpfs", flags, "mode=755", dev.fd.as_fd(), proc).context(|| "stage device nodes")?;
+    let stage = root.places.directory(Path::new("/dev"))?;
+    for (i, (device, target)) in devices.iter().zip(&targets).enumerate() {
+        let make = || -> Result<()> {
+            let name = format!("{i}");
+            // The same name as in the parent's tmpfs, as mountinfo shows it.
+            let name = device.path.file_name().and_then(|n| n.to_str()).unwrap_or(&name);
+            node::make(stage.fd.as_fd(), name, device)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let node = rustix::fs::openat(&stage.fd, name, flags, Mode::empty()).context(|| "open the node")?;
+            legacy::bind(node.as_fd(), false, target.fd.as_fd(), proc)
+        };
+        make().context(|| format!("device `{}`", device.path.display()))?;
+    }
+    proc.enter()?;
+    rustix::mount::unmount(&*Proc::path_of(stage.fd.as_fd()), UnmountFlags::DETACH)
+        .context(|| "unmount the staged device nodes")
+}
+
+fn links(dev: BorrowedFd<'_>) -> Result<()> {
+    for (link, to) in LINKS {
+        match rustix::fs::symlinkat(to, dev, link) {
+            Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
+            Err(errno) => return Err(refused("symlink", format!("/dev/{link}"), errno)),
+        }
+    }
+    Ok(())
+}

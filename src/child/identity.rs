@@ -1,0 +1,182 @@
+//! Becomes the user of the payload: session, terminal, ids, capabilities, working directory; finds the program.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, FileType};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Gid, Uid};
+
+use super::terminal::Terminal;
+use super::{capabilities, process};
+use crate::error::{Context, Error, Result};
+use crate::plan::ChildPlan;
+use crate::plan::process::{ProcessPlan, UserPlan};
+use crate::procfs::Proc;
+use crate::sys;
+
+/// Where programs are looked for when the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is left to do: exec, with all its arguments laid out.
+pub(super) struct Start {
+    /// The program, resolved.
+    pub(super) program: CString,
+    /// argv.
+    pub(super) args: Vec<CString>,
+    /// The environment.
+    pub(super) env: Vec<CString>,
+    /// The seccomp filter, to be loaded last.
+    pub(super) filter: Option<Vec<u8>>,
+}
+
+/// Changes everything about this process that says whose it is.
+pub(super) fn become_user(
+    plan: &ChildPlan,
+    proc: &Proc,
+    terminal: Option<Terminal>,
+    filter: Option<Vec<u8>>,
+) -> Result<Start> {
+    let ours = &plan.process;
+    process::close_other_fds(ours.preserve_fds, proc)?;
+    if let Some(persona) = plan.container.as_ref().and_then(|c| c.personality) {
+        sys::process::set_personality(persona).context(|| "personality")?;
+    }
+    own_session(terminal)?;
+    // Tried with all rights first, for a directory that only root may enter, then as the user.
+    let entered = enter(&ours.cwd);
+    capabilities::limit_bounding(ours.capabilities.bounding)?;
+    change_ids(&ours.user)?;
+    // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, which is loaded last so that it need not allow
+    // what is done before. What exec gives the payload does not depend on this: its permitted set comes from the
+    // bounding, inheritable and ambient sets alone (capabilities(7), "Transformation of capabilities during execve").
+    let extra = if filter.is_some() && !ours.no_new_privileges { capabilities::SYS_ADMIN } else { 0 };
+    capabilities::apply(&ours.capabilities, extra)?;
+    if entered.is_err() {
+        enter(&ours.cwd)?;
+    }
+    stay_inside(&ours.cwd)?;
+    if let Some(umask) = ours.user.umask {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+    }
+    if ours.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).context(|| "set no_new_privs")?;
+    }
+    let env = environment(ours);
+    let program = find_program(&ours.args[0], &env)?;
+    // A process of the container must not take this one's fds or memory while it waits. Exec undoes it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl PR_SET_DUMPABLE")?;
+    Ok(Start {
+        program: c_string(program.as_os_str().as_encoded_bytes())?,
+        args: ours.args.iter().map(|a| c_string(a.as_bytes())).collect::<Result<_>>()?,
+        env: env.iter().map(|e| c_string(e.as_bytes())).collect::<Result<_>>()?,
+        filter,
+    })
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::config("an argument has a NUL byte"))
+}
+
+/// A session of its own, with the terminal as its controlling one and as the three standard fds.
+fn own_session(terminal: Option<Terminal>) -> Result<()> {
+    match rustix::process::setsid() {
+        // A leader already: a new process of a container that shares the runtime's pid namespace never is.
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(errno) => return Err(Error::call("setsid", errno)),
+    }
+    terminal.map_or(Ok(()), Terminal::make_standard)
+}
+
+fn enter(cwd: &str) -> Result<()> {
+    rustix::process::chdir(cwd).context(|| format!("chdir to the working directory `{cwd}`"))
+}
+
+/// A working directory that is outside the root, as `/proc/self/fd/7` of a leaked fd would be, has no path: getcwd(2)
+/// says `(unreachable)` or ENOENT then (CVE-2024-21626).
+fn stay_inside(cwd: &str) -> Result<()> {
+    match rustix::process::getcwd(vec![]) {
+        Ok(path) if path.to_bytes().starts_with(b"/") => Ok(()),
+        Ok(_) | Err(Errno::NOENT) => {
+            Err(Error::system(format!("the working directory `{cwd}` is not inside the container's root")))
+        }
+        Err(errno) => Err(Error::call("getcwd", errno)),
+    }
+}
+
+fn change_ids(user: &UserPlan) -> Result<()> {
+    use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    match set_thread_groups(&groups) {
+        Ok(()) => {}
+        // A user namespace that an ordinary user mapped for itself denies setgroups; nothing was asked for.
+        Err(Errno::PERM) if groups.is_empty() => {}
+        Err(errno) => return Err(Error::call(format!("setgroups {:?}", user.additional_gids), errno)),
+    }
+    let mapped = |errno: Errno, call: String| {
+        let error = Error::call(call, errno);
+        if errno == Errno::INVAL { error.advise("the user namespace does not map this id") } else { error }
+    };
+    let gid = Gid::from_raw(user.gid);
+    set_thread_res_gid(gid, gid, gid).map_err(|e| mapped(e, format!("setresgid {}", user.gid)))?;
+    set_keep_capabilities(true).context(|| "prctl PR_SET_KEEPCAPS")?;
+    let uid = Uid::from_raw(user.uid);
+    set_thread_res_uid(uid, uid, uid).map_err(|e| mapped(e, format!("setresuid {}", user.uid)))
+}
+
+/// The payload's environment: what was asked for, and HOME, which programs expect and engines leave to the runtime.
+fn environment(process: &ProcessPlan) -> Vec<String> {
+    let mut env = process.env.clone();
+    if !env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(format!("HOME={}", home(process.user.uid).unwrap_or_else(|| "/".into())));
+    }
+    if process.listen_fds > 0 {
+        env.push(format!("LISTEN_PID={}", rustix::process::getpid().as_raw_nonzero()));
+    }
+    env
+}
+
+/// The home directory of a user in the container's `/etc/passwd`.
+fn home(uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&&*uid))?;
+    fields.get(5).filter(|home| !home.is_empty()).map(ToString::to_string)
+}
+
+/// Finds the program as the user that will run it. The words of the errors are those that engines match on.
+fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
+    if name.is_empty() {
+        return Err(Error::call("cannot find `` in $PATH", Errno::NOENT));
+    }
+    if name.contains('/') {
+        return check_program(Path::new(name)).map_err(|errno| match errno {
+            Errno::NOENT => Error::call(format!("executable file `{name}` not found"), errno),
+            Errno::ISDIR => Error::call(format!("the path `{name}` is not a regular file"), Errno::ACCESS),
+            Errno::ACCESS => Error::call(format!("the path `{name}` is not executable"), errno),
+            errno => Error::call(format!("open executable `{name}`"), errno),
+        });
+    }
+    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let mut refused = None;
+    for dir in path.split(':') {
+        let candidate = Path::new(if dir.is_empty() { "." } else { dir }).join(name);
+        match check_program(&candidate) {
+            Ok(program) => return Ok(program),
+            Err(Errno::ACCESS) => refused = Some(candidate),
+            Err(_) => {}
+        }
+    }
+    Err(match refused {
+        Some(path) => Error::call(format!("the path `{}` is not executable", path.display()), Errno::ACCESS),
+        None => Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT),
+    })
+}
+
+fn check_program(path: &Path) -> Result<PathBuf, Errno> {
+    let stat = rustix::fs::stat(path)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => rustix::fs::access(path, Access::EXEC_OK).map(|()| path.to_owned()),
+        _ => Err(Errno::ISDIR),
+    }
+}

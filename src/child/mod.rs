@@ -1,0 +1,116 @@
+//! The child: a fresh image of this binary inside the container's namespaces. It knows what the socket told it.
+//!
+//! [`main`] is the visible list of its steps. Each step is a file of this directory.
+
+mod attach;
+mod capabilities;
+mod cgroup_v1;
+mod copy_up;
+mod dev;
+mod filesystem;
+mod identity;
+mod legacy;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+mod rootfs;
+mod slots;
+mod start;
+mod terminal;
+mod tree;
+
+use std::convert::Infallible;
+use std::os::fd::RawFd;
+
+use crate::error::{Context, Error, Result};
+use crate::plan::{ChildPlan, ContainerPlan};
+use crate::procfs::Proc;
+use crate::protocol::channel::Channel;
+use crate::protocol::event::{Recorder, Side};
+use crate::protocol::sequence::Sequence;
+use crate::protocol::session::ChildSession;
+use crate::protocol::{Kind, ToParent};
+use slots::Slots;
+
+/// Runs the child image. `socket` is the number of the sync socket. Returns only on failure, with the exit code.
+pub fn main(socket: RawFd) -> i32 {
+    let Some(socket) = crate::sys::exec::inherited(socket) else {
+        eprintln!("tandem: the child image is started by tandem itself, with a sync socket");
+        return 1;
+    };
+    let channel = Channel::from_socket(socket);
+    let mut session = ChildSession::child(channel, Sequence::opening(), Recorder::new(Side::Child, false));
+    let Err(error) = run(&mut session);
+    session.fail(error);
+    1
+}
+
+/// All steps, in their order.
+fn run(session: &mut ChildSession) -> Result<Infallible> {
+    let plan = session.receive_plan(|plan: &ChildPlan| plan.shape)?;
+    if plan.trace {
+        session.recorder.turn_on(0);
+    }
+    namespaces::enter(session, &plan)?;
+    let proc = Proc::open()?;
+    let terminal = match &plan.container {
+        Some(container) => build(session, &plan, container, &proc)?,
+        None => terminal::for_exec(session, &plan.process)?,
+    };
+    process::apply(&plan.process, &proc)?;
+    let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
+    let start = identity::become_user(&plan, &proc, terminal, filter)?;
+    // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
+    rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
+    session.flush_trace()?;
+    session.send(ToParent::Ready, &[])?;
+    start::wait_and_execute(session, &plan, &proc, start)
+}
+
+/// Builds the container around this process: mounts, devices, root, what the root hides.
+fn build(
+    session: &mut ChildSession,
+    plan: &ChildPlan,
+    container: &ContainerPlan,
+    proc: &Proc,
+) -> Result<Option<terminal::Terminal>> {
+    let mut slots = Slots::default();
+    let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
+    if root.pivots_early() {
+        root.change(session, container, proc)?;
+    }
+    mounts::mount_all(session, &mut slots, &root, container, proc)?;
+    dev::populate(session, &mut slots, &root, container, proc)?;
+    rootfs::make_working_directory(&root, &plan.process.cwd)?;
+    if plan.shape.hooks {
+        session.flush_trace()?;
+        session.send(ToParent::RootfsReady, &[])?;
+        session.expect(Kind::HooksDone)?;
+        run_create_container_hooks(session, container, proc)?;
+    }
+    let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
+    if !root.pivots_early() {
+        root.change(session, container, proc)?;
+    }
+    paths::set_names(container, proc)?;
+    paths::hide(session, &root, container, proc)?;
+    root.finish(container, proc)?;
+    Ok(terminal)
+}
+
+fn run_create_container_hooks(session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+    if container.create_container_hooks.is_empty() {
+        return Ok(());
+    }
+    let since = session.recorder.now();
+    let state = crate::hooks::state_json(&container.state, "creating", proc.own_pid()?);
+    crate::hooks::run("createContainer", &container.create_container_hooks, &state)?;
+    session.recorder.step("hooks", since, || "createContainer".into());
+    Ok(())
+}
+
+/// An error of the kernel about an object, in the words of this directory's files.
+fn refused(call: &str, object: impl std::fmt::Display, errno: rustix::io::Errno) -> Error {
+    Error::call(format!("{call} `{object}`"), errno)
+}

@@ -1,0 +1,105 @@
+//! Joins and makes the namespaces that the clone did not.
+
+use nix::sched::CloneFlags;
+use rustix::process::Signal;
+
+use super::ChildSession;
+use crate::error::{Context, Error, Result};
+use crate::plan::ChildPlan;
+use crate::plan::namespaces::flag;
+use crate::procfs::Proc;
+use crate::protocol::{Kind, ToChild, ToParent};
+use crate::sys::clone::{Forked, fork_sibling};
+
+/// Enters all of them. On return this process is the one that becomes the payload.
+pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> {
+    let since = session.recorder.now();
+    if plan.shape.joins {
+        join(session)?;
+    }
+    let ours = &plan.namespaces;
+    if ours.late_userns {
+        unshare(flag::USER)?;
+        session.send(ToParent::UsernsCreated, &[])?;
+    }
+    session.expect(Kind::Begin)?;
+    if ours.become_root {
+        become_root()?;
+    }
+    if ours.unshare != 0 {
+        unshare(ours.unshare)?;
+    }
+    if let Some(offsets) = ours.time_offsets.as_ref().filter(|_| ours.unshare & flag::TIME != 0) {
+        Proc::open()?.write_self("timens_offsets", &offsets.text)?;
+    }
+    if ours.fork {
+        fork(session)?;
+    }
+    if let Some(offsets) = &ours.time_offsets {
+        // This process is in the time namespace now: its clock is ahead of the host's.
+        if session.recorder.is_on() {
+            session.recorder.turn_on(offsets.monotonic_us);
+        }
+    }
+    session.recorder.step("namespaces", since, || describe(plan));
+    session.send(ToParent::NamespacesReady, &[])
+}
+
+fn describe(plan: &ChildPlan) -> String {
+    let ours = &plan.namespaces;
+    let made = if ours.unshare == 0 { String::new() } else { format!("unshare {:#x}", ours.unshare) };
+    let forked = if ours.fork { ", fork" } else { "" };
+    format!("{made}{forked}").trim_start_matches(", ").to_owned()
+}
+
+fn join(session: &mut ChildSession) -> Result<()> {
+    let (message, fds) = session.expect(Kind::Namespaces)?;
+    let ToChild::Namespaces { flags } = message else {
+        return Ok(());
+    };
+    for (fd, flags) in fds.iter().zip(flags) {
+        let doing = || format!("setns to namespaces {flags:#x}");
+        let set = CloneFlags::from_bits(flags as i32);
+        let set = set.ok_or_else(|| Error::system("unknown namespace flags").context(doing()))?;
+        nix::sched::setns(fd, set).context(doing)?;
+    }
+    Ok(())
+}
+
+fn unshare(flags: u32) -> Result<()> {
+    let set = CloneFlags::from_bits_retain(flags as i32);
+    nix::sched::unshare(set).context(|| format!("unshare namespaces {flags:#x}"))
+}
+
+/// Becomes user and group 0 of the user namespace just entered, which gives its full capabilities a name. A namespace
+/// that maps no 0 leaves the ids as they are: the capabilities come from having entered.
+fn become_root() -> Result<()> {
+    use rustix::io::Errno;
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    match set_thread_groups(&[]) {
+        // setgroups may be denied in a user namespace of an ordinary user; the groups are then its own.
+        Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+        Err(errno) => return Err(Error::call("setgroups in the user namespace", errno)),
+    }
+    match set_thread_res_gid(gid, gid, gid) {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(Error::call("setresgid in the user namespace", errno)),
+    }
+    match set_thread_res_uid(uid, uid, uid) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(Error::call("setresuid in the user namespace", errno)),
+    }
+}
+
+/// A pid or time namespace holds only processes born into it: goes on in a new process, which the parent waits for.
+fn fork(session: &mut ChildSession) -> Result<()> {
+    match fork_sibling().context(|| "clone into the pid namespace")? {
+        Forked::Parent(pid) => {
+            session.send(ToParent::Forked { pid }, &[])?;
+            std::process::exit(0);
+        }
+        Forked::Child => rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context(|| "set the parent-death signal"),
+    }
+}

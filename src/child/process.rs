@@ -1,0 +1,78 @@
+//! Properties of the process that need rights it is about to lose.
+
+use std::ffi::CString;
+
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::plan::process::ProcessPlan;
+use crate::procfs::Proc;
+use crate::sys;
+
+/// Sets what is set before the user changes. A session of its own comes with the terminal.
+pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
+    if let Some(name) = &process.keyring {
+        new_keyring(name)?;
+    }
+    for limit in &process.rlimits {
+        sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .context(|| format!("setrlimit resource {} to soft {}, hard {}", limit.resource, limit.soft, limit.hard))?;
+    }
+    if let Some(s) = &process.scheduler {
+        let attr = sys::process::SchedAttr {
+            policy: s.policy,
+            flags: s.flags,
+            nice: s.nice,
+            priority: s.priority,
+            runtime: s.runtime,
+            deadline: s.deadline,
+            period: s.period,
+            ..Default::default()
+        };
+        sys::process::set_scheduler(attr).context(|| "sched_setattr")?;
+    }
+    if let Some((class, level)) = process.io_priority {
+        sys::process::set_io_priority(class, level).context(|| "ioprio_set")?;
+    }
+    // Through the trusted procfs: a label written to a file of the image would never have been applied.
+    if let Some(profile) = &process.apparmor {
+        let exec = format!("exec {profile}");
+        proc.write_self("attr/apparmor/exec", &exec)
+            .or_else(|_| proc.write_self("attr/exec", &exec))
+            .context(|| format!("apply the AppArmor profile `{profile}`"))?;
+    }
+    if let Some(label) = &process.selinux {
+        proc.write_self("attr/exec", label).context(|| format!("apply the SELinux label `{label}`"))?;
+    }
+    Ok(())
+}
+
+fn new_keyring(name: &str) -> Result<()> {
+    let c_name = CString::new(name).map_err(|_| Error::system("keyring name with a NUL byte"))?;
+    match sys::process::join_session_keyring(&c_name) {
+        // No keyrings in this kernel, or none left to this user: the caller's keys stay out of reach all the same,
+        // since possession goes by the session keyring, which a new session without one does not have.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(Error::call(format!("join the session keyring `{name}`"), errno)
+            .advise("--no-new-keyring keeps the caller's")),
+    }
+}
+
+/// Leaves open over exec what the engine passed, and nothing else.
+pub(super) fn close_other_fds(preserved: u32, proc: &Proc) -> Result<()> {
+    let first = i32::try_from(preserved).unwrap_or(i32::MAX).saturating_add(3);
+    match sys::exec::cloexec_from(first) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+            for fd in proc.own_fds()?.into_iter().filter(|fd| *fd >= first) {
+                match sys::exec::set_cloexec(fd, true) {
+                    // The directory that was read.
+                    Ok(()) | Err(Errno::BADF) => {}
+                    Err(errno) => return Err(Error::call(format!("mark fd {fd} close-on-exec"), errno)),
+                }
+            }
+            Ok(())
+        }
+        Err(errno) => Err(Error::call("close_range", errno)),
+    }
+}

@@ -1,0 +1,78 @@
+//! The last steps: wait for the parent, wait for `start`, load the filter, execute the payload.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketFlags;
+
+use super::ChildSession;
+use super::identity::Start;
+use crate::error::{Context, Error, Result};
+use crate::plan::ChildPlan;
+use crate::procfs::Proc;
+use crate::protocol::channel::Channel;
+use crate::protocol::event::{Recorder, Side};
+use crate::protocol::sequence::Sequence;
+use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
+use crate::sys;
+
+/// Waits until the payload may run, then becomes it. Returns only on failure.
+pub(super) fn wait_and_execute(
+    session: &mut ChildSession,
+    plan: &ChildPlan,
+    proc: &Proc,
+    start: Start,
+) -> Result<Infallible> {
+    let (message, mut fds) = session.expect(Kind::Release)?;
+    match (message, fds.pop()) {
+        (ToChild::Release { wait_for_start: true }, Some(listener)) => {
+            let mut caller = wait_for_start(listener)?;
+            let result = execute(&mut caller, plan, proc, start);
+            if let Err(error) = &result {
+                caller.fail(error.clone());
+            }
+            result
+        }
+        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, proc, start),
+        _ => Err(ProtocolError::Inconsistent("Release without the socket it announces".into()).into()),
+    }
+}
+
+/// Waits for `start` to call. A caller that hangs up before it has spoken is not one.
+fn wait_for_start(listener: OwnedFd) -> Result<ChildSession> {
+    loop {
+        let socket = rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, SocketFlags::CLOEXEC))
+            .context(|| "accept the call of `start`")?;
+        let channel = Channel::from_socket(socket);
+        let mut caller = ChildSession::child(channel, Sequence::start(), Recorder::new(Side::Child, false));
+        if let Ok((ToChild::Start { trace }, _)) = caller.expect(Kind::Start) {
+            if trace {
+                caller.recorder.turn_on(0);
+            }
+            return Ok(caller);
+        }
+    }
+}
+
+fn execute(session: &mut ChildSession, plan: &ChildPlan, proc: &Proc, start: Start) -> Result<Infallible> {
+    if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
+        let since = session.recorder.now();
+        let state = crate::hooks::state_json(&container.state, "created", proc.own_pid()?);
+        crate::hooks::run("startContainer", &container.start_container_hooks, &state)?;
+        session.recorder.step("hooks", since, || "startContainer".into());
+    }
+    sys::exec::reset_signals();
+    session.flush_trace()?;
+    session.send(ToParent::Executing, &[])?;
+    // The filter comes last of all, so that it need allow nothing but execve.
+    if let Some(program) = &start.filter {
+        sys::seccomp::load(program, plan.filter_flags).context(|| "load the seccomp filter")?;
+    }
+    match nix::unistd::execve(&start.program, &start.args, &start.env) {
+        Ok(never) => match never {},
+        Err(errno) => {
+            let program = start.program.to_string_lossy();
+            Err(Error::call(format!("execve `{program}`"), rustix::io::Errno::from_raw_os_error(errno as i32)))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A mount tree by its fd: attributes, propagation, attaching. The new mount API, with mount(2) for what a kernel lacks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+
+use super::legacy;
+use crate::error::{Context, Error, Result};
+use crate::plan::options::{Attrs, Propagation};
+use crate::procfs::Proc;
+use crate::protocol::event::Recorder;
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+/// `open_tree(fd, "", OPEN_TREE_CLONE)`: a detached copy of the mount at an fd, with all below it or not.
+pub(super) fn clone(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(of, "", flags)
+}
+
+/// `move_mount`: attaches a detached tree at a place.
+pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", flags)
+}
+
+/// All that is to be changed about a tree.
+#[derive(Clone, Copy)]
+pub(super) struct Changes {
+    /// Of the topmost mount.
+    pub(super) attrs: Attrs,
+    /// Of all.
+    pub(super) recursive: Attrs,
+    /// With whether it is recursive.
+    pub(super) propagation: Option<(Propagation, bool)>,
+}
+
+impl Changes {
+    /// As few mount_setattr calls as the changes need: what goes for all mounts in one, the rest in another.
+    fn calls(&self) -> impl Iterator<Item = (bool, MountAttr)> {
+        let mut top = MountAttr { set: self.attrs.set, clear: self.attrs.clear, ..MountAttr::default() };
+        let mut all = MountAttr { set: self.recursive.set, clear: self.recursive.clear, ..MountAttr::default() };
+        if let Some((propagation, recursive)) = self.propagation {
+            if recursive { all.propagation = propagation.flag() } else { top.propagation = propagation.flag() }
+        }
+        [(true, all), (false, top)].into_iter().filter(|(_, attr)| !attr.is_empty())
+    }
+
+    /// Makes the changes on a detached tree. Returns what is left to do by path, once it is attached, on a kernel
+    /// without mount_setattr.
+    pub(super) fn make(self, tree: BorrowedFd<'_>, recorder: &mut Recorder) -> Result<Option<Changes>> {
+        for (recursive, attr) in self.calls() {
+            match mount_setattr(tree, recursive, &attr) {
+                Ok(()) => {}
+                Err(Errno::NOSYS) => {
+                    recorder.fallback("mount_setattr", || "ENOSYS: remount by path once attached".into());
+                    return Ok(Some(self));
+                }
+                Err(errno) => return Err(Error::call(format!("mount_setattr {}", describe(&attr)), errno)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the changes by mount(2) on the mount at an fd.
+    pub(super) fn make_by_path(self, mount: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
+        if !self.recursive.is_empty() {
+            let error = Error::call("mount_setattr", Errno::NOSYS);
+            return Err(error.advise("recursive mount attributes (rro, ...) need Linux 5.12"));
+        }
+        if let Some((propagation, recursive)) = self.propagation {
+            legacy::propagate(mount, propagation, recursive, proc)?;
+        }
+        if !self.attrs.is_empty() {
+            legacy::remount(mount, self.attrs, proc)?;
+        }
+        Ok(())
+    }
+}
+
+/// A mount's attributes as the user wrote them, for errors.
+fn describe(attr: &MountAttr) -> String {
+    format!("(set {:#x}, clear {:#x}, propagation {:#x})", attr.set, attr.clear, attr.propagation)
+}
+
+/// Changes the mount at an fd that is attached already, in whichever way the kernel has.
+pub(super) fn change_attached(
+    mount: BorrowedFd<'_>,
+    changes: Changes,
+    proc: &Proc,
+    recorder: &mut Recorder,
+) -> Result<()> {
+    match changes.make(mount, recorder)? {
+        None => Ok(()),
+        Some(left) => left.make_by_path(mount, proc),
+    }
+}
+
+/// A mount that is wanted in several places: the first is attached as it is, the others are copies of it. One
+/// superblock for them all.
+pub(super) struct Stamp {
+    mount: OwnedFd,
+    attached: bool,
+}
+
+impl Stamp {
+    /// From a detached mount.
+    pub(super) fn new(mount: OwnedFd) -> Stamp {
+        Stamp { mount, attached: false }
+    }
+
+    /// Attaches one more.
+    pub(super) fn attach(&mut self, target: BorrowedFd<'_>) -> Result<()> {
+        let copy;
+        let tree = match self.attached {
+            false => self.mount.as_fd(),
+            true => {
+                copy = clone(self.mount.as_fd(), false).context(|| "open_tree a copy of the mask")?;
+                copy.as_fd()
+            }
+        };
+        attach(tree, target).context(|| "move_mount the mask")?;
+        self.attached = true;
+        Ok(())
+    }
+}

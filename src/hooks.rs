@@ -1,0 +1,133 @@
+//! Runs hooks. runtime-spec, config.md, "POSIX-platform Hooks".
+
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::HookState;
+use crate::plan::hooks::HookPlan;
+
+/// What a hook reads on standard input; runtime-spec, runtime.md, "State".
+///
+/// `pid` is the host's number of the container's process, 0 once it is gone.
+pub(crate) fn state_json(state: &HookState, status: &str, pid: i32) -> String {
+    let mut json = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": status,
+        "bundle": state.bundle,
+        "annotations": state.annotations,
+    });
+    if pid > 0 {
+        json["pid"] = pid.into();
+    }
+    json.to_string()
+}
+
+/// Runs hooks of a kind in their order. The first that fails ends it.
+///
+/// # Errors
+/// A hook that can't be run, exits non-zero, is killed, or takes longer than its timeout.
+pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(i, hook)| {
+        run_one(hook, state).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
+    })
+}
+
+fn run_one(hook: &HookPlan, state: &str) -> Result<()> {
+    let mut command = Command::new(&hook.path);
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(hook.args.iter().skip(1));
+    if let Some(name) = hook.args.first() {
+        command.arg0(name);
+    }
+    command.envs(hook.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+    let mut child = command.spawn().context(|| "execute")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read its input.
+        match stdin.write_all(state.as_bytes()) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                return Err(e).context(|| "write the state to its standard input");
+            }
+            _ => {}
+        }
+    }
+    let status = match hook.timeout {
+        None => child.wait().context(|| "wait for it")?,
+        Some(seconds) => wait_at_most(&mut child, Duration::from_secs(seconds))?
+            .ok_or_else(|| Error::system(format!("it took longer than its timeout of {seconds} s and was killed")))?,
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let said = child.stderr.take().map(first_line).unwrap_or_default();
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    Err(Error::system(match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with {code}{said}"),
+        (None, signal) => format!("it was killed by signal {}{said}", signal.unwrap_or_default()),
+    }))
+}
+
+/// None if it took longer, and is dead and reaped.
+fn wait_at_most(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait().context(|| "wait for it")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill().context(|| "kill it after its timeout")?;
+            child.wait().context(|| "wait for it")?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The first line a hook wrote to standard error, without waiting for who may still hold the pipe.
+fn first_line(stderr: std::process::ChildStderr) -> String {
+    let mut text = vec![0u8; 1024];
+    if rustix::io::ioctl_fionbio(&stderr, true).is_err() {
+        return String::new();
+    }
+    let read = rustix::io::read(&stderr, &mut text).unwrap_or(0);
+    String::from_utf8_lossy(&text[..read]).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(script: &str, timeout: Option<u64>) -> HookPlan {
+        let args = ["sh", "-c", script].map(str::to_owned).to_vec();
+        HookPlan { path: "/bin/sh".into(), args, env: vec!["PATH=/usr/bin:/bin".into()], timeout }
+    }
+
+    #[test]
+    fn the_state_is_on_standard_input() {
+        let state = HookState { id: "c1".into(), ..HookState::default() };
+        let json = state_json(&state, "creating", 7);
+        run("prestart", &[hook("grep -q '\"pid\":7'", None), hook("true", Some(5))], &json).unwrap();
+    }
+
+    #[test]
+    fn a_failure_says_which_hook_and_what_it_said() {
+        let error = run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}").unwrap_err();
+        assert_eq!(error.to_string(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
+    }
+
+    #[test]
+    fn a_hook_that_hangs_is_killed() {
+        let error = run("prestart", &[hook("sleep 100", Some(1))], "{}").unwrap_err();
+        assert!(error.to_string().contains("timeout of 1 s"), "{error}");
+    }
+
+    #[test]
+    fn a_hook_need_not_read() {
+        run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000)).unwrap();
+    }
+}

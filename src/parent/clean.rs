@@ -1,0 +1,40 @@
+//! Undoes what a failed `create` has made, and removes what a deleted container had.
+
+use super::cgroup::{Cgroup, CgroupRecord};
+use crate::error::{Context, Error, Result};
+use crate::state::ContainerDir;
+
+/// What has been made so far, to be undone if the command fails.
+pub(super) struct Made<'a> {
+    dir: &'a ContainerDir,
+    cgroup: Option<CgroupRecord>,
+}
+
+impl<'a> Made<'a> {
+    /// A state directory, for a start.
+    pub(super) fn new(dir: &'a ContainerDir) -> Made<'a> {
+        Made { dir, cgroup: None }
+    }
+
+    /// A cgroup is about to be made.
+    pub(super) fn will_make(&mut self, cgroup: CgroupRecord) {
+        self.cgroup = Some(cgroup);
+    }
+
+    /// Undoes all after `error`. What can't be undone is told with it.
+    pub(super) fn undo(self, error: Error) -> Error {
+        let cgroup = self.cgroup.as_ref().map_or(Ok(()), remove_cgroup);
+        let undone = cgroup.and_then(|()| self.dir.remove());
+        match undone {
+            Ok(()) => error,
+            Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
+        }
+    }
+}
+
+/// Ends what still runs in a cgroup and removes it.
+pub(super) fn remove_cgroup(record: &CgroupRecord) -> Result<()> {
+    let cgroup = Cgroup::open(record)?;
+    cgroup.kill_all(libc::SIGKILL).context(|| "end the container's processes")?;
+    Cgroup::remove(record)
+}

@@ -1,0 +1,141 @@
+//! The parent's half of the conversation, for `create` and for `exec`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::console::Console;
+use super::namespaces::Joined;
+use super::spawn::Child;
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::plan::namespaces::IdMaps;
+use crate::plan::seccomp::FilterPlan;
+use crate::plan::{ChildPlan, hooks};
+use crate::procfs::Proc;
+use crate::protocol::session::ParentSession;
+use crate::protocol::{Kind, ToChild, ToParent};
+
+/// A child and the socket to it.
+pub(super) struct Conversation<'a> {
+    pub(super) session: ParentSession,
+    pub(super) child: Child,
+    pub(super) proc: &'a Proc,
+}
+
+impl Conversation<'_> {
+    /// The plan, the namespaces to join, the id maps; then the child may begin.
+    pub(super) fn open(
+        &mut self,
+        plan: &ChildPlan,
+        joined: &[Joined],
+        gated: Option<&IdMaps>,
+        late: Option<&IdMaps>,
+    ) -> Result<()> {
+        if let Some(maps) = gated {
+            self.write_id_maps(maps)?;
+            self.child.go()?;
+        }
+        self.session.send_plan(plan)?;
+        if plan.shape.joins {
+            let flags = joined.iter().map(|j| j.flags).collect();
+            let fds: Vec<BorrowedFd<'_>> = joined.iter().map(|j| j.fd.as_fd()).collect();
+            self.session.send(ToChild::Namespaces { flags }, &fds)?;
+        }
+        if plan.shape.late_userns {
+            self.session.expect(Kind::UsernsCreated)?;
+            if let Some(maps) = late {
+                self.write_id_maps(maps)?;
+            }
+        }
+        self.session.send(ToChild::Begin, &[])
+    }
+
+    fn write_id_maps(&mut self, maps: &IdMaps) -> Result<()> {
+        let since = self.session.recorder.now();
+        super::idmap::write(self.child.pid, maps, self.proc).context(|| "map ids of the user namespace")?;
+        self.session
+            .recorder
+            .step("id maps", since, || format!("{} lines of users, {} of groups", maps.uid.len(), maps.gid.len()));
+        Ok(())
+    }
+
+    /// Sends the filter, compiled while the child is at its mounts.
+    pub(super) fn send_filter(&mut self, filter: Option<&FilterPlan>) -> Result<()> {
+        let Some(filter) = filter else { return Ok(()) };
+        let since = self.session.recorder.now();
+        let program = super::filter::compile(filter)?;
+        let instructions = program.len() / crate::sys::seccomp::INSTRUCTION_SIZE;
+        self.session.recorder.step("seccomp", since, || format!("{instructions} instructions"));
+        self.session.send_filter(&program)
+    }
+
+    /// Waits until the namespaces are entered; from then on the process that speaks is the payload's.
+    pub(super) fn await_namespaces(&mut self, plan: &ChildPlan) -> Result<()> {
+        if plan.shape.forks {
+            let (message, _) = self.session.expect(Kind::Forked)?;
+            let ToParent::Forked { pid } = message else {
+                return Err(Error::system("Forked names no process"));
+            };
+            self.child.handed_over(pid)?;
+        }
+        self.session.expect(Kind::NamespacesReady).map(drop)
+    }
+
+    /// Runs the hooks of the runtime namespace between the container's mounts and its pivot.
+    pub(super) fn run_hooks(&mut self, plan: &ChildPlan, hooks: &hooks::Hooks, state: &str) -> Result<()> {
+        if !plan.shape.hooks {
+            return Ok(());
+        }
+        self.session.expect(Kind::RootfsReady)?;
+        for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
+            let since = self.session.recorder.now();
+            if !list.is_empty() {
+                crate::hooks::run(kind, list, state)?;
+                self.session.recorder.step("hooks", since, || kind.into());
+            }
+        }
+        self.session.send(ToChild::HooksDone, &[])
+    }
+
+    /// Takes the terminal, if there is one, and waits until everything is set up. The master is returned if the relay
+    /// is this process's.
+    pub(super) fn await_ready(&mut self, plan: &ChildPlan, console: Console) -> Result<Option<OwnedFd>> {
+        let mut master = None;
+        if plan.shape.terminal {
+            let (_, fds) = self.session.expect(Kind::Console)?;
+            for fd in fds.into_iter().take(1) {
+                master = Some(fd);
+            }
+        }
+        let master = match master {
+            Some(fd) => console.take(fd)?,
+            None => None,
+        };
+        self.session.expect(Kind::Ready)?;
+        Ok(master)
+    }
+
+    /// Waits until the payload is executed.
+    pub(super) fn await_exec(&mut self) -> Result<()> {
+        self.session.expect(Kind::Executing)?;
+        self.session.expect_end()
+    }
+
+    /// The best account of a failure: what the child said, if it said anything, else how it ended.
+    pub(super) fn explain(&mut self, error: Error) -> Error {
+        if error.errno() == Some(Errno::PIPE) {
+            // It died while we wrote; its last words are still in the socket.
+            if let Err(said) = self.session.expect_end()
+                && said.kind() != ErrorKind::Protocol
+            {
+                return said;
+            }
+            return self.child.explain_end(error);
+        }
+        // Only the end of the socket: a child that spoke nonsense is alive, and killed when it is dropped.
+        if error.kind() == ErrorKind::Protocol && error.to_string().contains("closed the socket") {
+            return self.child.explain_end(error);
+        }
+        error
+    }
+}

@@ -1,0 +1,314 @@
+//! `create` and `run`: from a bundle to a container that waits for `start`, or runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::cgroup::{Cgroup, CgroupRecord};
+use super::clean::Made;
+use super::console::{self, Console};
+use super::conversation::Conversation;
+use super::image::Image;
+use super::namespaces::{self, ForChildren};
+use super::spawn;
+use super::trace::TraceFile;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::host::Host;
+use crate::plan::id::ContainerId;
+use crate::plan::load;
+use crate::plan::process::{Extras, TerminalSize};
+use crate::plan::{Choices, Plan};
+use crate::procfs::Proc;
+use crate::protocol::ToChild;
+use crate::protocol::event::Recorder;
+use crate::protocol::sequence::Sequence;
+use crate::protocol::session::ParentSession;
+use crate::state::{ContainerDir, ProcessId, Record, StateRoot, replace};
+
+/// What to create, and how.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    #[allow(missing_docs)]
+    pub id: &'a str,
+    /// The bundle's directory.
+    pub bundle: &'a Path,
+    /// Another configuration than the bundle's.
+    pub config: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub state: &'a StateRoot,
+    #[allow(missing_docs)]
+    pub pid_file: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub console_socket: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub no_pivot: bool,
+    #[allow(missing_docs)]
+    pub no_new_keyring: bool,
+    #[allow(missing_docs)]
+    pub preserve_fds: u32,
+    /// `--cgroup-manager disabled`.
+    pub no_cgroup: bool,
+    /// Do not wait for `start`.
+    pub start_at_once: bool,
+    /// The caller does not stay to relay a terminal.
+    pub detached: bool,
+    #[allow(missing_docs)]
+    pub trace: &'a TraceFile,
+}
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct Created {
+    #[allow(missing_docs)]
+    pub id: ContainerId,
+    /// Its first process, in the caller's pid namespace; a child of the caller.
+    pub pid: i32,
+    /// The terminal's master, for the caller to relay.
+    pub master: Option<OwnedFd>,
+    #[allow(missing_docs)]
+    pub dir: ContainerDir,
+    #[allow(missing_docs)]
+    pub record: Record,
+}
+
+/// Creates a container. On failure nothing is left of it.
+///
+/// # Errors
+/// What is wrong with the request, the bundle, the host or the payload.
+pub fn create(request: &Request<'_>) -> Result<Created> {
+    let mut recorder = request.trace.recorder();
+    let result = try_create(request, &mut recorder);
+    if let Err(error) = &result {
+        recorder.error(error);
+    }
+    let command = if request.start_at_once { "run" } else { "create" };
+    let written = request.trace.write(command, request.id, recorder.take());
+    match (result, written) {
+        (Ok(created), Err(e)) => {
+            // The container runs; a trace that can't be written is worth a word, not the container.
+            log::warn!("{e}");
+            Ok(created)
+        }
+        (result, _) => result,
+    }
+}
+
+fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
+    // Everything that can be refused is refused here, before anything is made.
+    let since = recorder.now();
+    let id = ContainerId::parse(request.id)?;
+    let bundle = absolute(request.bundle)?;
+    let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
+    let (spec, text) = load::spec(&config)?;
+    let host = Host::look(&spec)?;
+    let keyring = format!("_ses.{id}");
+    let extras = Extras {
+        preserve_fds: request.preserve_fds,
+        listen_fds: listen_fds(),
+        keyring: (!request.no_new_keyring).then_some(&keyring),
+    };
+    let trace = request.trace.is_on();
+    let choices = Choices { no_pivot: request.no_pivot, no_cgroup: request.no_cgroup, trace, extras };
+    let mut plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
+    check_rootfs(&plan.rootfs)?;
+    let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
+    if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
+        *size = console::own_size();
+    }
+    let cgroup_record = match &plan.cgroup {
+        Some(cgroup) => Some(host.cgroups.record(&cgroup.path).context(|| "plan the cgroup")?),
+        None => None,
+    };
+    recorder.step("plan", since, || format!("`{}`", config.display()));
+
+    // From here on something is made, and undone on failure. The record of it comes first.
+    let dir = request.state.create(&plan.id)?;
+    let mut made = Made::new(&dir);
+    match build(request, &plan, &dir, &text, cgroup_record, console, recorder, &mut made) {
+        Ok((pid, master, record)) => Ok(Created { id: plan.id, pid, master, dir, record }),
+        Err(error) => Err(made.undo(error)),
+    }
+}
+
+/// Makes everything, in the order of the steps.
+#[allow(clippy::too_many_arguments)]
+fn build<'a>(
+    request: &Request<'_>,
+    plan: &Plan,
+    dir: &'a ContainerDir,
+    config: &[u8],
+    cgroup: Option<CgroupRecord>,
+    console: Console,
+    recorder: &mut Recorder,
+    made: &mut Made<'a>,
+) -> Result<(i32, Option<OwnedFd>, Record)> {
+    let _lock = dir.lock()?;
+    let mut record = record(plan, cgroup);
+    dir.write_record(&record)?;
+    dir.write_config(config)?;
+    let listener = if request.start_at_once { None } else { Some(dir.listen()?) };
+
+    let cgroup = make_cgroup(plan, &mut record, recorder, made)?;
+    let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
+    let proc = Proc::open()?;
+    let joined = namespaces::open(&plan.namespaces.join)?;
+    let image = Image::sealed(recorder)?;
+    let gated = plan.id_maps.as_ref().filter(|_| !plan.namespaces.child.late_userns);
+
+    let since = recorder.now();
+    let for_children = ForChildren::set(&plan.namespaces, &proc)?;
+    let (child, channel) = spawn::start(&spawn::Start {
+        image: &image,
+        namespaces: plan.namespaces.at_clone,
+        cgroup: cgroup.as_ref().and_then(Cgroup::into_fd),
+        tasks: &tasks,
+        gated: gated.is_some(),
+        preserve_fds: plan.child.process.preserve_fds,
+    })?;
+    for_children.restore()?;
+    recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
+    drop(tasks);
+
+    let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
+    let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
+    let mut talk = Conversation { session, child, proc: &proc };
+    let result =
+        converse(request, plan, dir, cgroup.as_ref(), &joined, gated, console, listener, &mut record, &mut talk);
+    let result = result.map_err(|error| talk.explain(error));
+    std::mem::swap(recorder, &mut talk.session.recorder);
+    match result {
+        Ok(master) => Ok((talk.child.release(), master, record)),
+        Err(error) => {
+            if plan.child.shape.hooks {
+                after_failure(plan);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The conversation with the child, from its plan to its release.
+#[allow(clippy::too_many_arguments)]
+fn converse(
+    request: &Request<'_>,
+    plan: &Plan,
+    dir: &ContainerDir,
+    cgroup: Option<&Cgroup>,
+    joined: &[namespaces::Joined],
+    gated: Option<&crate::plan::namespaces::IdMaps>,
+    console: Console,
+    listener: Option<OwnedFd>,
+    record: &mut Record,
+    talk: &mut Conversation<'_>,
+) -> Result<Option<OwnedFd>> {
+    if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
+        talk.session.recorder.fallback("cgroup", || "clone3: ENOSYS: joined by cgroup.procs".into());
+        cgroup.join(talk.child.pid)?;
+    }
+    let late = plan.id_maps.as_ref().filter(|_| gated.is_none());
+    talk.open(&plan.child, joined, gated, late)?;
+    super::sources::stream(&mut talk.session, plan, cgroup.map(Cgroup::record))?;
+    talk.send_filter(plan.filter.as_ref())?;
+    talk.await_namespaces(&plan.child)?;
+    let pid = talk.child.pid;
+    if let Some(score) = plan.child.process.oom_score_adj {
+        talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
+    }
+    record.process = Some(ProcessId::of(pid)?);
+    let state = crate::hooks::state_json(&record.state, "creating", pid);
+    talk.run_hooks(&plan.child, &plan.hooks, &state)?;
+    let master = talk.await_ready(&plan.child, console)?;
+    record.complete = true;
+    dir.write_record(record)?;
+    if let Some(path) = request.pid_file {
+        write_pid_file(path, pid)?;
+    }
+    match listener {
+        Some(listener) => talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?,
+        None => {
+            talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
+            talk.await_exec()?;
+        }
+    }
+    Ok(master)
+}
+
+fn make_cgroup<'a>(
+    plan: &Plan,
+    record: &mut Record,
+    recorder: &mut Recorder,
+    made: &mut Made<'a>,
+) -> Result<Option<Cgroup>> {
+    let (Some(wanted), Some(place)) = (&plan.cgroup, &record.cgroup) else {
+        return Ok(None);
+    };
+    let since = recorder.now();
+    made.will_make(place.clone());
+    let cgroup = Cgroup::create(place, &wanted.resources, wanted.tolerance)?;
+    for note in cgroup.notes() {
+        recorder.fallback("cgroup", || note.clone());
+    }
+    record.cgroup = Some(cgroup.record().clone());
+    recorder
+        .step("cgroup", since, || format!("`{}` in {} hierarchies", wanted.path.display(), cgroup.record().dirs.len()));
+    Ok(Some(cgroup))
+}
+
+fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
+    let state = plan.child.container.as_ref().map(|c| c.state.clone()).unwrap_or_default();
+    Record {
+        state,
+        rootfs: plan.rootfs.clone(),
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        process: None,
+        complete: false,
+        cgroup,
+        namespaces: plan.namespaces.all(),
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+    }
+}
+
+/// A failure after hooks have run: what they made is theirs to take back; runtime-spec, runtime.md, "Lifecycle".
+fn after_failure(plan: &Plan) {
+    let state = plan.child.container.as_ref().map(|c| crate::hooks::state_json(&c.state, "stopped", 0));
+    if let Err(e) = crate::hooks::run("poststop", &plan.hooks.poststop, &state.unwrap_or_default()) {
+        log::warn!("{e}");
+    }
+}
+
+/// Writes a pid file as engines read it: decimal, no newline, there at once or not at all.
+///
+/// # Errors
+/// The directory can't be written.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    replace(path, pid.to_string().as_bytes()).context(|| format!("write the pid file `{}`", path.display()))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let bundle = std::fs::canonicalize(path).context(|| format!("open the bundle `{}`", path.display()))?;
+    match bundle.is_dir() {
+        true => Ok(bundle),
+        false => Err(Error::new(Kind::Usage, format!("the bundle `{}` is not a directory", path.display()))),
+    }
+}
+
+fn check_rootfs(rootfs: &Path) -> Result<()> {
+    let doing = || format!("open the rootfs `{}`", rootfs.display());
+    match std::fs::metadata(rootfs) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Error::call(doing(), rustix::io::Errno::NOTDIR)),
+        // Of an ordinary user's own making, behind a directory that only the container's root may enter.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) => Err(e).context(doing),
+    }
+}
+
+/// How many listening sockets the caller passes to this very process; sd_listen_fds(3).
+pub fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,211 @@
+//! `exec`: a further process in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::Process;
+
+use super::cgroup::Cgroup;
+use super::console::{self, Console};
+use super::conversation::Conversation;
+use super::create::{listen_fds, write_pid_file};
+use super::image::Image;
+use super::namespaces::{self, ForChildren};
+use super::spawn;
+use super::trace::TraceFile;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::host::Host;
+use crate::plan::id::ContainerId;
+use crate::plan::namespaces::flag;
+use crate::plan::process::{Extras, TerminalSize};
+use crate::plan::seccomp::FilterPlan;
+use crate::plan::{ChildPlan, Choices};
+use crate::procfs::Proc;
+use crate::protocol::ToChild;
+use crate::protocol::event::{Recorder, Side};
+use crate::protocol::sequence::Sequence;
+use crate::protocol::session::ParentSession;
+use crate::state::{Record, StateRoot, Status};
+
+/// What to execute, and how.
+pub struct Request<'a> {
+    #[allow(missing_docs)]
+    pub id: &'a str,
+    #[allow(missing_docs)]
+    pub state: &'a StateRoot,
+    /// Makes the process from the container's own.
+    pub process: &'a dyn Fn(&Process) -> Result<Process>,
+    #[allow(missing_docs)]
+    pub pid_file: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub console_socket: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub no_new_keyring: bool,
+    #[allow(missing_docs)]
+    pub preserve_fds: u32,
+    /// The caller does not stay to relay a terminal.
+    pub detached: bool,
+    /// Execute in a paused container too: the process runs once it is resumed.
+    pub ignore_paused: bool,
+    #[allow(missing_docs)]
+    pub trace: &'a TraceFile,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Executed {
+    /// In the caller's pid namespace; a child of the caller.
+    pub pid: i32,
+    /// The terminal's master, for the caller to relay.
+    pub master: Option<OwnedFd>,
+}
+
+/// Starts a process in a container. On failure nothing is left of it.
+///
+/// # Errors
+/// A container that does not run, or what is wrong with the process.
+pub fn exec(request: &Request<'_>) -> Result<Executed> {
+    let mut recorder = request.trace.recorder();
+    let result = try_exec(request, &mut recorder);
+    if let Err(error) = &result {
+        recorder.error(error);
+    }
+    if let Err(e) = request.trace.write("exec", request.id, recorder.take()) {
+        log::warn!("{e}");
+    }
+    result
+}
+
+fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> {
+    let since = recorder.now();
+    let id = ContainerId::parse(request.id)?;
+    let dir = request.state.open(&id)?;
+    let record = dir.record(&id)?;
+    let init = running(dir.status(&record)?, request.ignore_paused, &record)?;
+    let spec = dir.read_config()?;
+    let host = Host::look(&spec)?;
+    let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
+    let process = (request.process)(default)?;
+    let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let filter = filter.map(FilterPlan::from_spec).transpose()?.flatten();
+    let keyring = format!("_ses.{id}");
+    let extras = Extras {
+        preserve_fds: request.preserve_fds,
+        listen_fds: listen_fds(),
+        keyring: (!request.no_new_keyring).then_some(&keyring),
+    };
+    let choices = Choices { no_pivot: false, no_cgroup: false, trace: request.trace.is_on(), extras };
+    let mut plan = ChildPlan::exec(&process, filter.as_ref(), &host, choices)?;
+    let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
+    if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
+        *size = console::own_size();
+    }
+    recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
+
+    let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
+    let place = Place::of(cgroup.as_ref())?;
+    let proc = Proc::open()?;
+    let image = Image::sealed(recorder)?;
+    let since = recorder.now();
+    let mut joined = namespaces::of_process(init, record.namespaces)?;
+    let (for_children, pid_is_set) = ForChildren::set_pid_of(&joined)?;
+    if pid_is_set {
+        joined.iter_mut().for_each(|j| j.flags &= !flag::PID);
+        joined.retain(|j| j.flags != 0);
+    }
+    plan.shape.joins = !joined.is_empty();
+    plan.shape.forks = !pid_is_set;
+    plan.namespaces.fork = !pid_is_set;
+    let start = spawn::Start {
+        image: &image,
+        namespaces: 0,
+        cgroup: place.unified.as_ref().map(AsFd::as_fd),
+        tasks: &place.tasks,
+        gated: false,
+        preserve_fds: plan.process.preserve_fds,
+    };
+    let (child, channel) = spawn_in(&start, cgroup.as_ref(), init, recorder)?;
+    for_children.restore()?;
+    recorder.step("clone", since, || format!("pid {}", child.pid));
+
+    let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
+    let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
+    let mut talk = Conversation { session, child, proc: &proc };
+    let result = converse(request, &plan, &joined, filter.as_ref(), console, cgroup.as_ref(), &mut talk);
+    let result = result.map_err(|error| talk.explain(error));
+    std::mem::swap(recorder, &mut talk.session.recorder);
+    result.map(|master| Executed { pid: talk.child.release(), master })
+}
+
+/// Only a running container has namespaces to join. The words are those that engines match on.
+fn running(status: Status, ignore_paused: bool, record: &Record) -> Result<i32> {
+    let refuse = |why: &str| Err(Error::new(Kind::State, why.to_owned()));
+    match (status, &record.process) {
+        (Status::Paused, Some(process)) if ignore_paused => Ok(process.pid),
+        (Status::Paused, _) => refuse("cannot exec in a paused container (use --ignore-paused to override)"),
+        (Status::Created | Status::Running, Some(process)) => Ok(process.pid),
+        _ => refuse("container not running"),
+    }
+}
+
+/// The control groups that the process is born in.
+#[derive(Default)]
+struct Place {
+    unified: Option<OwnedFd>,
+    tasks: Vec<OwnedFd>,
+}
+
+impl Place {
+    fn of(cgroup: Option<&Cgroup>) -> Result<Place> {
+        let Some(cgroup) = cgroup else {
+            return Ok(Place::default());
+        };
+        let unified = cgroup.into_fd().map(|fd| fd.try_clone_to_owned()).transpose();
+        Ok(Place { unified: unified.context(|| "duplicate the cgroup's fd")?, tasks: cgroup.task_fds()? })
+    }
+}
+
+/// A container whose own cgroup holds no processes any more, as a systemd in it arranges, takes new ones beside its first.
+fn spawn_in(
+    start: &spawn::Start<'_>,
+    cgroup: Option<&Cgroup>,
+    init: i32,
+    recorder: &mut Recorder,
+) -> Result<(spawn::Child, crate::protocol::channel::Channel)> {
+    match (spawn::start(start), cgroup) {
+        (Err(e), Some(cgroup)) if e.errno() == Some(rustix::io::Errno::BUSY) => {
+            recorder.fallback("cgroup", || "EBUSY: in the cgroup of the container's first process".into());
+            let beside = cgroup.into_fd_of(init)?;
+            spawn::start(&spawn::Start { cgroup: beside.as_ref().map(AsFd::as_fd), ..*start })
+        }
+        (started, _) => started,
+    }
+}
+
+fn converse(
+    request: &Request<'_>,
+    plan: &ChildPlan,
+    joined: &[namespaces::Joined],
+    filter: Option<&FilterPlan>,
+    console: Console,
+    cgroup: Option<&Cgroup>,
+    talk: &mut Conversation<'_>,
+) -> Result<Option<OwnedFd>> {
+    if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
+        cgroup.join(talk.child.pid)?;
+    }
+    talk.open(plan, joined, None, None)?;
+    talk.send_filter(filter)?;
+    talk.await_namespaces(plan)?;
+    if let Some(score) = plan.process.oom_score_adj {
+        talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
+    }
+    let master = talk.await_ready(plan, console)?;
+    talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
+    talk.await_exec()?;
+    // Last: engines take a pid file as the word that the process runs.
+    if let Some(path) = request.pid_file {
+        write_pid_file(path, talk.child.pid)?;
+    }
+    Ok(master)
+}

@@ -1,0 +1,255 @@
+//! What is done to a container that exists: start, kill, delete, pause, resume, look at.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::cgroup::Cgroup;
+use super::clean;
+use super::trace::TraceFile;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::id::ContainerId;
+use crate::plan::resources::Resources;
+use crate::protocol::channel::Channel;
+use crate::protocol::sequence::Sequence;
+use crate::protocol::session::ParentSession;
+use crate::protocol::{Kind as MessageKind, ToChild};
+use crate::state::{ContainerDir, Record, StateRoot, Status};
+
+/// A container, its record and its status.
+#[derive(Debug)]
+pub struct Container {
+    #[allow(missing_docs)]
+    pub id: ContainerId,
+    #[allow(missing_docs)]
+    pub dir: ContainerDir,
+    #[allow(missing_docs)]
+    pub record: Record,
+    #[allow(missing_docs)]
+    pub status: Status,
+}
+
+impl Container {
+    /// Looks at a container.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or a state that can't be read.
+    pub fn open(state: &StateRoot, id: &str) -> Result<Container> {
+        let id = ContainerId::parse(id)?;
+        let dir = state.open(&id)?;
+        let record = dir.record(&id)?;
+        let status = dir.status(&record)?;
+        Ok(Container { id, dir, record, status })
+    }
+
+    /// The first process, 0 if it is gone.
+    pub fn pid(&self) -> i32 {
+        match self.status {
+            Status::Stopped => 0,
+            _ => self.record.process.map_or(0, |p| p.pid),
+        }
+    }
+
+    fn cgroup(&self) -> Result<Option<Cgroup>> {
+        self.record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()
+    }
+
+    /// The processes, in ascending order.
+    ///
+    /// # Errors
+    /// A cgroup that can't be read.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        match self.cgroup()? {
+            Some(cgroup) => cgroup.pids(),
+            None => Ok(Some(self.pid()).filter(|pid| *pid > 0).into_iter().collect()),
+        }
+    }
+
+    /// Freezes a running container.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for one that does not run; no freezer.
+    pub fn pause(&self) -> Result<()> {
+        match self.status {
+            Status::Running | Status::Created => self.need_cgroup("pause")?.freeze(),
+            Status::Paused => Err(self.refuse("is already paused")),
+            _ => Err(not_running()),
+        }
+    }
+
+    /// Thaws a paused container.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for one that is not paused.
+    pub fn resume(&self) -> Result<()> {
+        match self.status {
+            Status::Paused => self.need_cgroup("resume")?.thaw(),
+            Status::Stopped | Status::Creating => Err(not_running()),
+            _ => Err(self.refuse("is not paused")),
+        }
+    }
+
+    /// Changes limits.
+    ///
+    /// # Errors
+    /// A limit that can't be set.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        match self.status {
+            Status::Stopped | Status::Creating => Err(not_running()),
+            _ => self.need_cgroup("update")?.update(resources),
+        }
+    }
+
+    fn need_cgroup(&self, what: &str) -> Result<Cgroup> {
+        self.cgroup()?.ok_or_else(|| Error::new(Kind::State, format!("cannot {what}: the container has no cgroup")))
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        Error::new(Kind::State, format!("container `{}` {why}", self.id))
+    }
+
+    /// Sends a signal to the first process.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for a container that does not run, in words that engines match on.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        match (self.status, self.record.process) {
+            (Status::Stopped, _) | (_, None) => Err(not_running()),
+            (status, Some(process)) => {
+                crate::sys::signal::kill(process.pid, signal)
+                    .context(|| format!("kill {} with signal {signal}", process.pid))?;
+                // A frozen process dies of SIGKILL only once it is thawed.
+                match (status, signal) {
+                    (Status::Paused, libc::SIGKILL) => self.need_cgroup("thaw")?.thaw(),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Sends a signal to all processes; none is fine.
+    ///
+    /// # Errors
+    /// A process that can't be signalled.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        match self.cgroup()? {
+            Some(cgroup) => cgroup.kill_all(signal),
+            None if self.status == Status::Stopped => Ok(()),
+            None => self.kill(signal),
+        }
+    }
+}
+
+fn not_running() -> Error {
+    Error::new(Kind::State, "container not running")
+}
+
+/// Starts a created container.
+///
+/// # Errors
+/// [`Kind::State`] for a container in another state; whatever keeps the payload from being executed.
+pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
+    let id = ContainerId::parse(id)?;
+    let dir = state.open(&id)?;
+    let lock = dir.lock()?;
+    let record = dir.record(&id)?;
+    match dir.status(&record)? {
+        Status::Created => {}
+        Status::Stopped => return Err(not_running()),
+        status => {
+            let message = format!("cannot start container `{id}`: it is {}", status.name());
+            return Err(Error::new(Kind::State, message));
+        }
+    }
+    execute(dir.call()?, &id, trace)?;
+    drop(lock);
+    run_poststart(&record);
+    Ok(())
+}
+
+fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile) -> Result<()> {
+    let channel = Channel::from_socket(socket);
+    let mut session = ParentSession::parent(channel, Sequence::start(), trace.recorder());
+    let mut converse = || {
+        session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
+        session.expect(MessageKind::Executing)?;
+        session.expect_end()
+    };
+    let result = converse();
+    if let Err(error) = &result {
+        session.recorder.error(error);
+    }
+    if let Err(e) = trace.write("start", id.as_str(), session.recorder.take()) {
+        log::warn!("{e}");
+    }
+    result.context(|| format!("start container `{id}`"))
+}
+
+/// Runs the poststart hooks. A failure is told and changes nothing: the payload runs already.
+pub fn run_poststart(record: &Record) {
+    let pid = record.process.map_or(0, |p| p.pid);
+    let state = crate::hooks::state_json(&record.state, "running", pid);
+    if let Err(e) = crate::hooks::run("poststart", &record.poststart, &state) {
+        log::warn!("{e}");
+    }
+}
+
+/// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
+///
+/// # Errors
+/// [`Kind::State`] without `force` for one that runs; what can't be removed.
+pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
+    let id = ContainerId::parse(id)?;
+    let dir = match state.open(&id) {
+        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
+        dir => dir?,
+    };
+    // A `create` that is still at it is waited for; one that was killed holds no lock.
+    let _lock = dir.lock()?;
+    let Some(record) = dir.read_record()? else {
+        // Killed before it wrote what it would make: it has made nothing else.
+        return dir.remove();
+    };
+    match dir.status(&record)? {
+        Status::Stopped => {}
+        Status::Created => end(&record)?,
+        _ if force => end(&record)?,
+        status => {
+            let message = format!("cannot delete container `{id}`: it is {}", status.name());
+            return Err(Error::new(Kind::State, message).advise("kill it first, or use --force"));
+        }
+    }
+    if let Some(cgroup) = &record.cgroup {
+        clean::remove_cgroup(cgroup)?;
+    }
+    dir.remove()?;
+    let state = crate::hooks::state_json(&record.state, "stopped", 0);
+    if let Err(e) = crate::hooks::run("poststop", &record.poststop, &state) {
+        log::warn!("{e}");
+    }
+    Ok(())
+}
+
+/// Kills the first process and waits until it is gone or a zombie.
+fn end(record: &Record) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let Some(process) = record.process else { return Ok(()) };
+    match crate::sys::signal::kill(process.pid, libc::SIGKILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(Error::call(format!("kill {}", process.pid), errno)),
+    }
+    if let Some(cgroup) = &record.cgroup {
+        Cgroup::open(cgroup)?.kill_all(libc::SIGKILL)?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(200);
+    while process.is_alive()? {
+        if Instant::now() >= deadline {
+            return Err(Error::system(format!("process {} does not end after SIGKILL", process.pid)));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    Ok(())
+}

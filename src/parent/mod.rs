@@ -1,0 +1,20 @@
+//! The parent: what a command does on the host. Control groups, id maps, mount sources, device nodes, seccomp compilation,
+//! state, hooks of the runtime namespace, clean-up.
+//!
+//! [`create`] and [`exec`] are the visible lists of steps; [`lifecycle`] has what is done to a container that exists.
+
+pub mod cgroup;
+mod clean;
+mod console;
+mod conversation;
+pub mod create;
+pub mod exec;
+mod filter;
+pub mod foreground;
+mod idmap;
+mod image;
+pub mod lifecycle;
+mod namespaces;
+mod sources;
+mod spawn;
+pub mod trace;

@@ -1,0 +1,117 @@
+//! The parent's part in namespaces: opening those to join, and those that only its children enter.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::plan::namespaces::{Join, Namespaces, flag, proc_name};
+use crate::procfs::Proc;
+
+/// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it.
+pub(super) struct Joined {
+    pub(super) flags: u32,
+    pub(super) fd: OwnedFd,
+}
+
+/// Opens the namespaces to join and checks what each is.
+pub(super) fn open(joins: &[Join]) -> Result<Vec<Joined>> {
+    joins.iter().map(|join| Ok(Joined { flags: join.flag, fd: open_one(join.flag, &join.path)? })).collect()
+}
+
+fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
+    let name = proc_name(flag);
+    let doing = || format!("join the {name} namespace `{}`", path.display());
+    let fd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).context(doing)?;
+    match crate::sys::namespace::kind(fd.as_fd()) {
+        Ok(kind) if kind == flag => Ok(fd),
+        Ok(kind) => Err(Error::config(format!("it is a {} namespace", proc_name(kind))).context(doing())),
+        Err(Errno::NOTTY) => Err(Error::config("it is no namespace").context(doing())),
+        Err(errno) => Err(Error::call("ioctl NS_GET_NSTYPE", errno).context(doing())),
+    }
+}
+
+/// The namespaces of a running process, to be joined by `exec`: all at once by its pidfd (Linux 5.8), or one by one.
+pub(super) fn of_process(pid: i32, flags: u32) -> Result<Vec<Joined>> {
+    let by_pidfd = rustix::process::Pid::from_raw(pid)
+        .ok_or(Errno::SRCH)
+        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
+    match by_pidfd {
+        Ok(fd) => Ok(vec![Joined { flags, fd }]),
+        Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags),
+        Err(errno) => Err(Error::call(format!("pidfd_open {pid}"), errno)),
+    }
+}
+
+fn one_by_one(pid: i32, flags: u32) -> Result<Vec<Joined>> {
+    // The user namespace first, for the rights over the others; the mount namespace last.
+    let order = [flag::USER, flag::CGROUP, flag::UTS, flag::IPC, flag::NET, flag::PID, flag::TIME, flag::MOUNT];
+    let wanted = order.into_iter().filter(|f| flags & f != 0);
+    wanted
+        .map(|flag| {
+            let path = format!("/proc/{pid}/ns/{}", proc_name(flag));
+            Ok(Joined { flags: flag, fd: open_one(flag, Path::new(&path))? })
+        })
+        .collect()
+}
+
+/// Namespaces that a process sets only for its children, set for the time of the clone. Hooks that run later are
+/// children too, and belong to the runtime's own.
+pub(super) struct ForChildren {
+    restore: Vec<(u32, OwnedFd)>,
+}
+
+impl ForChildren {
+    /// Sets the pid namespace that is joined and makes the time namespace, where the plan leaves these to the parent.
+    pub(super) fn set(plan: &Namespaces, proc: &Proc) -> Result<ForChildren> {
+        let mut set = ForChildren { restore: vec![] };
+        if let Some(path) = &plan.join_pid {
+            let fd = open_one(flag::PID, path)?;
+            set.enter(flag::PID, || nix::sched::setns(&fd, CloneFlags::CLONE_NEWPID))
+                .context(|| format!("setns to the pid namespace `{}`", path.display()))?;
+        }
+        if plan.time_by_parent {
+            set.enter(flag::TIME, || nix::sched::unshare(CloneFlags::from_bits_retain(flag::TIME as i32)))
+                .context(|| "unshare a time namespace")?;
+            if let Some(offsets) = &plan.child.time_offsets {
+                proc.write_self("timens_offsets", &offsets.text)?;
+            }
+        }
+        Ok(set)
+    }
+
+    /// Sets the pid namespace of a process by its pidfd or namespace; the flags say whether it is one. Returns whether
+    /// it could: an ordinary user has no right to, before joining the user namespace.
+    pub(super) fn set_pid_of(joined: &[Joined]) -> Result<(ForChildren, bool)> {
+        let mut set = ForChildren { restore: vec![] };
+        let Some(with_pid) = joined.iter().find(|j| j.flags & flag::PID != 0) else {
+            return Ok((set, true));
+        };
+        match set.enter(flag::PID, || nix::sched::setns(&with_pid.fd, CloneFlags::CLONE_NEWPID)) {
+            Ok(()) => Ok((set, true)),
+            Err(e) if matches!(e.errno(), Some(Errno::PERM | Errno::INVAL)) => Ok((set, false)),
+            Err(e) => Err(e).context(|| "setns to the container's pid namespace"),
+        }
+    }
+
+    fn enter(&mut self, flag: u32, enter: impl FnOnce() -> nix::Result<()>) -> Result<()> {
+        let path = format!("/proc/self/ns/{}", proc_name(flag));
+        let own = rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("open `{path}`"))?;
+        enter().context(|| "enter")?;
+        self.restore.push((flag, own));
+        Ok(())
+    }
+
+    /// Goes back, for later children.
+    pub(super) fn restore(self) -> Result<()> {
+        self.restore.into_iter().try_for_each(|(flag, own)| {
+            nix::sched::setns(&own, CloneFlags::from_bits_retain(flag as i32))
+                .context(|| format!("go back to the runtime's own {} namespace", proc_name(flag)))
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Starts the child image and holds it until it is known to be safe to let go.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::WaitOptions;
+
+use super::image::Image;
+use crate::error::{Context, Error, Result};
+use crate::protocol::channel::Channel;
+use crate::sys::clone::{Spawn, Spawned, spawn};
+
+/// What decides how the child is started.
+pub(super) struct Start<'a> {
+    pub(super) image: &'a Image,
+    /// `CLONE_NEW*` flags for the clone itself.
+    pub(super) namespaces: u32,
+    pub(super) cgroup: Option<BorrowedFd<'a>>,
+    pub(super) tasks: &'a [OwnedFd],
+    /// Wait for the id maps of a user namespace made by the clone.
+    pub(super) gated: bool,
+    /// Fds 3 to 2 + this go to the payload.
+    pub(super) preserve_fds: u32,
+}
+
+/// A started child image, killed and reaped when dropped, unless it was let go.
+pub(super) struct Child {
+    spawned: Spawned,
+    /// The process that is or will be the payload.
+    pub(super) pid: i32,
+    released: bool,
+}
+
+/// Starts the child image. Returns the parent's end of the sync socket too.
+pub(super) fn start(start: &Start<'_>) -> Result<(Child, Channel)> {
+    let (ours, theirs) = Channel::pair()?;
+    // Above the fds that the payload gets; the lower numbers are the engine's.
+    let first = i32::try_from(start.preserve_fds).unwrap_or(i32::MAX).saturating_add(3);
+    let theirs = rustix::io::fcntl_dupfd_cloexec(theirs.socket(), first).context(|| "duplicate the sync socket")?;
+    let number = CString::new(theirs.as_raw_fd().to_string()).map_err(|e| Error::system(e.to_string()))?;
+    let name = CString::new(crate::CHILD_IMAGE_NAME).map_err(|e| Error::system(e.to_string()))?;
+    let spawned = spawn(&Spawn {
+        namespaces: start.namespaces.into(),
+        cgroup: start.cgroup,
+        tasks: start.tasks,
+        gated: start.gated,
+        become_root: start.gated,
+        image: std::os::fd::AsFd::as_fd(start.image),
+        socket: std::os::fd::AsFd::as_fd(&theirs),
+        socket_number: theirs.as_raw_fd(),
+        args: &[&name, &number],
+        sibling: false,
+    })
+    .map_err(|errno| explain(errno, start))?;
+    let pid = spawned.pid;
+    Ok((Child { spawned, pid, released: false }, ours))
+}
+
+fn explain(errno: Errno, start: &Start<'_>) -> Error {
+    let error = Error::call(format!("clone3 into namespaces {:#x}", start.namespaces), errno);
+    match errno {
+        Errno::NOSPC => error.advise("a limit in /proc/sys/user/max_*_namespaces is reached"),
+        Errno::BUSY => error.advise("the cgroup has controllers enabled for its children and can't hold processes"),
+        Errno::PERM => error.advise("without root, a user namespace is needed"),
+        Errno::AGAIN => error.advise("the limit of processes is reached"),
+        _ => error,
+    }
+}
+
+impl Child {
+    /// Whether it was born in the cgroup it was to be born in.
+    pub(super) fn in_cgroup(&self) -> bool {
+        self.spawned.in_cgroup
+    }
+
+    /// Opens the gate of a child that waits for its id maps.
+    pub(super) fn go(&self) -> Result<()> {
+        self.spawned.go().context(|| "let the child go on")
+    }
+
+    /// The image has handed over to another process, which it forked.
+    pub(super) fn handed_over(&mut self, pid: i32) -> Result<()> {
+        if pid <= 0 {
+            return Err(Error::system(format!("the child named {pid} as its process")));
+        }
+        reap(self.spawned.pid)?;
+        self.pid = pid;
+        Ok(())
+    }
+
+    /// Lets it live on by itself.
+    pub(super) fn release(mut self) -> i32 {
+        self.released = true;
+        self.pid
+    }
+
+    /// What became of a child whose end of the socket is closed before its time: what its stub said, or how it died.
+    pub(super) fn explain_end(&mut self, error: Error) -> Error {
+        if let Some(failure) = self.spawned.stub_failure() {
+            return Error::call(format!("start the child image: {}", failure.step), failure.errno);
+        }
+        match self.ended() {
+            Some(Some(signal)) if signal == libc::SIGKILL => {
+                error.context("the child was killed").advise("is the memory limit of the cgroup too low?")
+            }
+            Some(Some(signal)) => error.context(format!("the child was killed by signal {signal}")),
+            Some(None) | None => error,
+        }
+    }
+
+    /// How it ended, if it does so now: who closes the socket is about to. One that is not is killed when dropped.
+    fn ended(&mut self) -> Option<Option<i32>> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let status = rustix::process::waitpid(rustix::process::Pid::from_raw(self.pid), WaitOptions::NOHANG);
+            match status {
+                Ok(Some((_, status))) => {
+                    self.released = true;
+                    return Some(status.terminating_signal());
+                }
+                Ok(None) | Err(Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+/// Waits for a child of this process; the signal that ended it, if one did.
+fn reap(pid: i32) -> Result<Option<i32>> {
+    use rustix::process::{Pid, waitpid};
+    let status = rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))
+        .context(|| format!("wait for the child {pid}"))?;
+    Ok(status.and_then(|(_, status)| status.terminating_signal()))
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        // Both may be gone already; then there is nothing to end.
+        for pid in [self.pid, self.spawned.pid] {
+            if let Some(id) = rustix::process::Pid::from_raw(pid) {
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+                let _ = reap(pid);
+            }
+        }
+    }
+}

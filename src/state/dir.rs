@@ -1,0 +1,315 @@
+//! The state root and the directories in it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::record::{Record, Status};
+use crate::error::{Context, Error, Kind, Result};
+use crate::parent::cgroup::Cgroup;
+use crate::plan::id::ContainerId;
+
+const RECORD: &str = "state.json";
+const CONFIG: &str = "config.json";
+const SOCKET: &str = "start.sock";
+
+/// The directory of all containers' directories.
+#[derive(Clone, Debug)]
+pub struct StateRoot {
+    path: PathBuf,
+}
+
+/// One container's directory.
+#[derive(Debug)]
+pub struct ContainerDir {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl StateRoot {
+    /// `--root`, else `$XDG_RUNTIME_DIR/tandem` for who is not the machine's root, else `/run/tandem`.
+    ///
+    /// # Errors
+    /// An unreadable `/proc/self/uid_map`.
+    pub fn choose(root: Option<&Path>) -> Result<StateRoot> {
+        if let Some(path) = root {
+            return Ok(StateRoot { path: path.into() });
+        }
+        // Engines set it to an empty string for root.
+        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let machine_root = rustix::process::geteuid().is_root() && crate::plan::host::in_initial_userns()?;
+        let base = match (machine_root, runtime_dir) {
+            (false, Some(dir)) => PathBuf::from(dir),
+            (false, None) if !rustix::process::geteuid().is_root() => {
+                PathBuf::from(format!("/tmp/tandem-{}", rustix::process::geteuid().as_raw()))
+            }
+            _ => PathBuf::from("/run"),
+        };
+        Ok(StateRoot { path: base.join("tandem") })
+    }
+
+    /// Makes a container's directory, which claims the ID.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] if the ID is taken.
+    pub fn create(&self, id: &ContainerId) -> Result<ContainerDir> {
+        let make = |path: &Path, recursive| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
+        let path = self.path.join(id.as_str());
+        let made = match make(&path, false) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                make(&self.path, true).context(|| format!("make the state root `{}`", self.path.display()))?;
+                make(&path, false)
+            }
+            made => made,
+        };
+        match made {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::new(Kind::Exists, format!("container with id `{id}` already exists")));
+            }
+            made => made.context(|| format!("make the state directory `{}`", path.display()))?,
+        }
+        ContainerDir::open(path).context(|| "open the new state directory")
+    }
+
+    /// Opens a container's directory.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
+        ContainerDir::open(self.path.join(id.as_str())).map_err(|errno| match errno {
+            Errno::NOENT => missing(id),
+            errno => Error::call(format!("open the state directory of `{id}`"), errno),
+        })
+    }
+
+    /// The IDs of all containers, sorted.
+    ///
+    /// # Errors
+    /// An unreadable state root; a missing one is empty.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        let doing = || format!("read the state root `{}`", self.path.display());
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            entries => entries.context(doing)?,
+        };
+        let mut ids = vec![];
+        for entry in entries {
+            let name = entry.context(doing)?.file_name();
+            ids.extend(name.to_str().and_then(|name| ContainerId::parse(name).ok()));
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// The error of every command that is told an unknown ID; engines match on "does not exist".
+fn missing(id: &ContainerId) -> Error {
+    Error::new(Kind::NotFound, format!("container `{id}` does not exist"))
+}
+
+impl ContainerDir {
+    fn open(path: PathBuf) -> Result<ContainerDir, Errno> {
+        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(ContainerDir { path, fd })
+    }
+
+    /// Writes the record, whole or not at all.
+    ///
+    /// # Errors
+    /// The state directory can't be written.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record).map_err(|e| Error::system(e.to_string()))?;
+        self.write(RECORD, &text)
+    }
+
+    /// Reads the record. None where `create` was killed before it wrote one.
+    ///
+    /// # Errors
+    /// A record that can't be read or is damaged.
+    pub fn read_record(&self) -> Result<Option<Record>> {
+        match self.read(RECORD) {
+            Ok(text) => {
+                let record = crate::plan::load::parse(&text).of_file(&self.path.join(RECORD))?;
+                Ok(Some(record))
+            }
+            Err(e) if e.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The record of a container that a command is about.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] where there is none yet.
+    pub fn record(&self, id: &ContainerId) -> Result<Record> {
+        self.read_record()?.ok_or_else(|| missing(id))
+    }
+
+    /// Keeps a copy of the configuration.
+    ///
+    /// # Errors
+    /// The state directory can't be written.
+    pub fn write_config(&self, text: &[u8]) -> Result<()> {
+        self.write(CONFIG, text)
+    }
+
+    /// The copy of the configuration.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn read_config(&self) -> Result<oci_spec::runtime::Spec> {
+        crate::plan::load::spec_from_text(&self.read(CONFIG)?).of_file(&self.path.join(CONFIG))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        std::fs::read(self.path.join(name)).context(|| format!("read `{}`", self.path.join(name).display()))
+    }
+
+    fn write(&self, name: &str, text: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        replace(&path, text).context(|| format!("write `{}`", path.display()))
+    }
+
+    /// Where the container is in its life.
+    ///
+    /// # Errors
+    /// `/proc` or the freezer can't be read.
+    pub fn status(&self, record: &Record) -> Result<Status> {
+        let Some(process) = record.process.as_ref().filter(|_| record.complete) else {
+            return Ok(match self.is_locked()? {
+                true => Status::Creating,
+                false => Status::Stopped,
+            });
+        };
+        if !process.is_alive()? {
+            return Ok(Status::Stopped);
+        }
+        if self.waits_for_start()? {
+            return Ok(Status::Created);
+        }
+        let frozen = match &record.cgroup {
+            Some(cgroup) => Cgroup::open(cgroup)?.is_frozen()?,
+            None => false,
+        };
+        Ok(if frozen { Status::Paused } else { Status::Running })
+    }
+
+    /// Waits until no other command changes the container, and keeps others from it until dropped.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn lock(&self) -> Result<Lock> {
+        let file = self.lock_file()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .context(|| format!("lock `{}`", self.path.display()))?;
+        Ok(Lock { _file: file })
+    }
+
+    fn is_locked(&self) -> Result<bool> {
+        match rustix::fs::flock(self.lock_file()?, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(Error::call(format!("lock `{}`", self.path.display()), errno)),
+        }
+    }
+
+    /// The directory, opened anew: a lock belongs to the open file.
+    fn lock_file(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).context(|| format!("open `{}`", self.path.display()))
+    }
+
+    /// Makes the socket on which `start` will call.
+    ///
+    /// # Errors
+    /// The state directory can't be written.
+    pub fn listen(&self) -> Result<OwnedFd> {
+        let doing = || format!("make the socket `{}`", self.path.join(SOCKET).display());
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .context(doing)?;
+        rustix::net::bind(&socket, &self.socket_address()?).context(doing)?;
+        rustix::net::listen(&socket, 1).context(doing)?;
+        Ok(socket)
+    }
+
+    /// Calls the created container. The socket is removed first: a container is started once.
+    ///
+    /// # Errors
+    /// The socket is gone (it was started), or nobody listens.
+    pub fn call(&self) -> Result<OwnedFd> {
+        let doing = || "call the created container";
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .context(doing)?;
+        rustix::net::connect(&socket, &self.socket_address()?).context(doing)?;
+        rustix::fs::unlinkat(&self.fd, SOCKET, AtFlags::empty()).context(|| "remove the start socket")?;
+        Ok(socket)
+    }
+
+    fn waits_for_start(&self) -> Result<bool> {
+        match rustix::fs::statat(&self.fd, SOCKET, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(Error::call("look for the start socket", errno)),
+        }
+    }
+
+    /// Through the directory's fd: a socket's path has room for 107 bytes, the state root may be deeper.
+    fn socket_address(&self) -> Result<SocketAddrUnix> {
+        let path = format!("/proc/self/fd/{}/{SOCKET}", self.fd.as_fd().as_raw_fd());
+        SocketAddrUnix::new(path).context(|| "address of the start socket")
+    }
+
+    /// Removes the directory and all in it. One that is gone is fine.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.context(|| format!("remove the state directory `{}`", self.path.display())),
+        }
+    }
+}
+
+/// Keeps other commands from a container.
+#[derive(Debug)]
+pub struct Lock {
+    _file: OwnedFd,
+}
+
+/// Writes a file under a temporary name and renames it: a reader sees the old text or the new, never a part.
+pub fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    let written = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&temporary)
+        .and_then(|mut file: File| file.write_all(text))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that matters is the one above; the file may not even be there.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Names the file of a parse error.
+trait OfFile<T> {
+    fn of_file(self, path: &Path) -> Result<T>;
+}
+
+impl<T> OfFile<T> for Result<T> {
+    fn of_file(self, path: &Path) -> Result<T> {
+        self.context(|| format!("`{}`", path.display()))
+    }
+}

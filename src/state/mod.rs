@@ -1,0 +1,12 @@
+//! The runtime's memory of its containers: a directory each, with a record that says what was made.
+//!
+//! The record is written *before* anything is made, so that whatever ends the runtime, `delete --force` knows what to
+//! look for.
+
+mod dir;
+mod process;
+mod record;
+
+pub use dir::{ContainerDir, StateRoot, replace};
+pub use process::{ProcessId, start_time};
+pub use record::{Record, Status};

@@ -1,0 +1,61 @@
+//! What is remembered of one container.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessId;
+use crate::parent::cgroup::CgroupRecord;
+use crate::plan::HookState;
+use crate::plan::hooks::HookPlan;
+
+/// The file `state.json` of a container's directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// ID, bundle, annotations and version, as hooks see them.
+    pub state: HookState,
+    #[allow(missing_docs)]
+    pub rootfs: PathBuf,
+    /// When `create` began, RFC 3339 in UTC.
+    pub created: String,
+    /// The first process; None until there is one.
+    pub process: Option<ProcessId>,
+    /// Whether `create` has ended well.
+    pub complete: bool,
+    /// What was or will be made of control groups; None without.
+    pub cgroup: Option<CgroupRecord>,
+    /// The `CLONE_NEW*` flags of the namespaces that `exec` joins.
+    pub namespaces: u32,
+    /// Hooks that run after `create`.
+    pub poststart: Vec<HookPlan>,
+    #[allow(missing_docs)]
+    pub poststop: Vec<HookPlan>,
+}
+
+/// Where a container is in its life; runtime-spec, runtime.md, "State".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `create` has not ended, or was killed and left this.
+    Creating,
+    /// Everything but the payload.
+    Created,
+    #[allow(missing_docs)]
+    Running,
+    /// Running, and frozen.
+    Paused,
+    /// Its first process is gone.
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}

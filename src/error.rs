@@ -45,12 +45,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure that is no system call's.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error {
-            kind,
-            chain: vec![message.into()],
-            errno: None,
-            advice: None,
-        }
+        Error { kind, chain: vec![message.into()], errno: None, advice: None }
     }
 
     /// The configuration is wrong: `message` names the property.
@@ -65,12 +60,7 @@ impl Error {
 
     /// A system call failed: `call` names it with its object, as `open_tree /data`.
     pub fn call(call: impl Into<String>, errno: Errno) -> Error {
-        Error {
-            kind: Kind::System,
-            chain: vec![call.into()],
-            errno: Some(errno.raw_os_error()),
-            advice: None,
-        }
+        Error { kind: Kind::System, chain: vec![call.into()], errno: Some(errno.raw_os_error()), advice: None }
     }
 
     /// The same error, with what was being done when it happened.
@@ -163,15 +153,6 @@ impl<T> Context<T> for Result<T, std::io::Error> {
     }
 }
 
-impl<T> Context<T> for Result<T, pathrs::error::Error> {
-    fn context<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|e| match e.kind() {
-            pathrs::error::ErrorKind::OsError(Some(errno)) => Error::call(doing(), Errno::from_raw_os_error(errno)),
-            _ => Error::system(e.to_string()).context(doing()),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,10 +160,7 @@ mod tests {
     #[test]
     fn reads_from_the_outside_in_and_ends_with_the_systems_words() {
         let refused: Result<(), Errno> = Err(Errno::ACCESS);
-        let error = refused
-            .context(|| "open_tree `/data`")
-            .context(|| "mount `/mnt`")
-            .unwrap_err();
+        let error = refused.context(|| "open_tree `/data`").context(|| "mount `/mnt`").unwrap_err();
         assert_eq!(error.to_string(), "mount `/mnt`: open_tree `/data`: Permission denied");
         assert_eq!(error.errno(), Some(Errno::ACCESS));
     }

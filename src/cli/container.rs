@@ -1,0 +1,193 @@
+//! `create`, `run`, `start`, `kill`, `delete`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use crate::error::{Error, Kind, Result};
+use crate::parent::create::{Created, Request, create};
+use crate::parent::foreground::{Signals, wait_for};
+use crate::parent::lifecycle::{self, Container};
+
+/// A command that takes an ID and nothing else.
+#[derive(Args, Debug)]
+pub(super) struct Id {
+    /// The container
+    id: String,
+}
+
+impl Id {
+    pub(super) fn open(&self, context: &Context) -> Result<Container> {
+        Container::open(&context.state, &self.id)
+    }
+
+    pub(super) fn start(&self, context: &Context) -> Result<()> {
+        lifecycle::start(&context.state, &self.id, &context.trace)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// The bundle: a directory with config.json
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    bundle: PathBuf,
+    /// Another configuration than the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write the process ID here
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Send the terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Move the root over `/` instead of pivot_root, for a root on a ramfs
+    #[arg(long)]
+    no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass this many fds, from 3 on, to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// The container's ID
+    id: String,
+}
+
+impl Create {
+    fn request<'a>(&'a self, context: &'a Context) -> Request<'a> {
+        Request {
+            id: &self.id,
+            bundle: &self.bundle,
+            config: self.config.as_deref(),
+            state: &context.state,
+            pid_file: self.pid_file.as_deref(),
+            console_socket: self.console_socket.as_deref(),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            no_cgroup: context.no_cgroup,
+            start_at_once: false,
+            detached: true,
+            trace: &context.trace,
+        }
+    }
+
+    pub(super) fn create(&self, context: &Context) -> Result<()> {
+        create(&self.request(context)).map(drop)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    create: Create,
+    /// Return once the container runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete the container when it ends
+    #[arg(long)]
+    keep: bool,
+    /// Do not adopt the container's orphans
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+impl Run {
+    pub(super) fn run(&self, context: &Context) -> Result<i32> {
+        let request = Request { start_at_once: true, detached: self.detach, ..self.create.request(context) };
+        if self.detach {
+            let created = create(&request)?;
+            lifecycle::run_poststart(&created.record);
+            return Ok(0);
+        }
+        if request.console_socket.is_some() {
+            return Err(Error::new(Kind::Usage, "--console-socket needs --detach: the terminal is this one otherwise"));
+        }
+        let signals = Signals::hold(!self.no_subreaper)?;
+        let Created { pid, master, record, .. } = create(&request)?;
+        lifecycle::run_poststart(&record);
+        let code = wait_for(pid, master, signals);
+        if !self.keep {
+            lifecycle::delete(&context.state, &self.create.id, true)?;
+        }
+        code
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Delete {
+    /// Kill it first if it runs; a container that is not there is fine
+    #[arg(short, long)]
+    force: bool,
+    /// The container
+    id: String,
+}
+
+impl Delete {
+    pub(super) fn run(&self, context: &Context) -> Result<()> {
+        lifecycle::delete(&context.state, &self.id, self.force)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Kill {
+    /// Signal all processes of the container
+    #[arg(short, long)]
+    all: bool,
+    /// The container
+    id: String,
+    /// By name, with or without SIG, or by number
+    #[arg(default_value = "SIGTERM")]
+    signal: String,
+}
+
+impl Kill {
+    pub(super) fn run(&self, context: &Context) -> Result<()> {
+        let signal = signal(&self.signal)?;
+        let container = Container::open(&context.state, &self.id)?;
+        if self.all { container.kill_all(signal) } else { container.kill(signal) }
+    }
+}
+
+/// A signal's number.
+fn signal(text: &str) -> Result<i32> {
+    let unknown = || Error::new(Kind::Usage, format!("unknown signal `{text}`"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if (0..=libc::SIGRTMAX()).contains(&number) { Ok(number) } else { Err(unknown()) };
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let offset = |text: &str| {
+        if text.is_empty() { Some(0) } else { text[1..].parse::<i32>().ok() }
+    };
+    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => offset(rest).map(|n| libc::SIGRTMIN() + n),
+        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => offset(rest).map(|n| libc::SIGRTMAX() - n),
+        _ => None,
+    };
+    if let Some(number) = real_time {
+        let range = libc::SIGRTMIN()..=libc::SIGRTMAX();
+        return if range.contains(&number) { Ok(number) } else { Err(unknown()) };
+    }
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().map_err(|_| unknown())?;
+    Ok(signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for text in ["KILL", "SIGKILL", "kill", "9", "sigkill"] {
+            assert_eq!(signal(text).unwrap(), 9, "{text}");
+        }
+        assert_eq!(signal("RTMIN+3").unwrap(), libc::SIGRTMIN() + 3);
+        assert_eq!(signal("SIGRTMAX").unwrap(), libc::SIGRTMAX());
+        assert_eq!(signal("0").unwrap(), 0);
+        for text in ["", "SIG", "FOO", "-1", "65", "RTMIN-1", "RTMAX+1", "RTMIN+99", "1x"] {
+            assert!(signal(text).is_err(), "{text}");
+        }
+    }
+}

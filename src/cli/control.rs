@@ -1,0 +1,117 @@
+//! `update`.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::parent::lifecycle::Container;
+use crate::plan::load;
+use crate::plan::resources::Resources;
+
+#[derive(Args, Debug)]
+pub(super) struct Update {
+    /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. The other options come on top
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+    /// Memory limit in bytes; -1 is none
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory: Option<i64>,
+    /// Soft memory limit in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_reservation: Option<i64>,
+    /// Limit of memory and swap together, in bytes
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_swap: Option<i64>,
+    /// Limit of processes; -1 is none
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+    /// CPU time a period, in microseconds; -1 is no limit
+    #[arg(long, value_name = "USECS", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// The period, in microseconds
+    #[arg(long, value_name = "USECS")]
+    cpu_period: Option<u64>,
+    /// Relative share of CPU time
+    #[arg(long, visible_alias = "cpu-share", value_name = "N")]
+    cpu_shares: Option<u64>,
+    /// Realtime CPU time a period, in microseconds
+    #[arg(long, value_name = "USECS", allow_negative_numbers = true)]
+    cpu_rt_runtime: Option<i64>,
+    /// The realtime period, in microseconds
+    #[arg(long, value_name = "USECS")]
+    cpu_rt_period: Option<u64>,
+    /// CPU time that may be saved up for a burst, in microseconds
+    #[arg(long, value_name = "USECS")]
+    cpu_burst: Option<u64>,
+    /// 1 for the idle scheduling class of cgroups
+    #[arg(long, value_name = "0|1")]
+    cpu_idle: Option<i64>,
+    /// CPUs to run on, as `0-2,4`
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to allocate from
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Relative share of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
+    /// The container
+    id: String,
+}
+
+impl Update {
+    pub(super) fn run(&self, context: &Context) -> Result<()> {
+        let mut resources = match &self.resources {
+            Some(path) => read(path)?,
+            None => Value::Object(Map::new()),
+        };
+        self.add_options(&mut resources);
+        let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
+        let resources = Resources::from_spec(&spec)?;
+        if resources.is_empty() {
+            return Err(Error::new(Kind::Usage, "update: no limit is given"));
+        }
+        Container::open(&context.state, &self.id)?.update(&resources)
+    }
+
+    fn add_options(&self, resources: &mut Value) {
+        let options = [
+            ("memory", "limit", json!(self.memory)),
+            ("memory", "reservation", json!(self.memory_reservation)),
+            ("memory", "swap", json!(self.memory_swap)),
+            ("pids", "limit", json!(self.pids_limit)),
+            ("cpu", "quota", json!(self.cpu_quota)),
+            ("cpu", "period", json!(self.cpu_period)),
+            ("cpu", "shares", json!(self.cpu_shares)),
+            ("cpu", "realtimeRuntime", json!(self.cpu_rt_runtime)),
+            ("cpu", "realtimePeriod", json!(self.cpu_rt_period)),
+            ("cpu", "burst", json!(self.cpu_burst)),
+            ("cpu", "idle", json!(self.cpu_idle)),
+            ("cpu", "cpus", json!(self.cpuset_cpus)),
+            ("cpu", "mems", json!(self.cpuset_mems)),
+            ("blockIO", "weight", json!(self.blkio_weight)),
+        ];
+        for (group, property, value) in options.into_iter().filter(|(_, _, value)| !value.is_null()) {
+            resources[group][property] = value;
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<Value> {
+    let mut text = vec![];
+    if path.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut text).context(|| "read standard input")?;
+    } else {
+        text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
+    }
+    let value: Value = load::parse(&text).context(|| format!("`{}`", path.display()))?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(Error::config(format!("`{}` is no JSON object", path.display()))),
+    }
+}

@@ -1,0 +1,220 @@
+//! `exec`.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+
+use super::Context;
+use crate::error::{Error, Kind, Result};
+use crate::parent::exec::{Request, exec};
+use crate::parent::foreground::{Signals, wait_for};
+use crate::plan::load;
+
+#[derive(Args, Debug)]
+pub(super) struct Exec {
+    /// The process as JSON, as in config.json; the other options change it
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Return once the process runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Write the process ID here
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Send the terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Its user, as UID or UID:GID
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// Further groups, by comma
+    #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',')]
+    additional_gids: Vec<u32>,
+    /// Its working directory
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Add NAME=VALUE to its environment
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Add a capability
+    #[arg(short, long, value_name = "CAP")]
+    cap: Vec<String>,
+    /// Never gain privileges by exec
+    #[arg(long)]
+    no_new_privs: bool,
+    /// Its AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Its SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass this many fds, from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Execute in a paused container too
+    #[arg(long)]
+    ignore_paused: bool,
+    /// The container
+    id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(super) fn run(&self, context: &Context) -> Result<i32> {
+        if self.process.is_none() && self.command.is_empty() {
+            return Err(Error::new(Kind::Usage, "exec needs a command, or --process"));
+        }
+        let request = Request {
+            id: &self.id,
+            state: &context.state,
+            process: &|default| self.process(default),
+            pid_file: self.pid_file.as_deref(),
+            console_socket: self.console_socket.as_deref(),
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            detached: self.detach,
+            ignore_paused: self.ignore_paused,
+            trace: &context.trace,
+        };
+        if self.detach {
+            return exec(&request).map(|_| 0);
+        }
+        let signals = Signals::hold(false)?;
+        let executed = exec(&request)?;
+        wait_for(executed.pid, executed.master, signals)
+    }
+
+    /// The process of a file, or the container's own with another command; then what the options change.
+    fn process(&self, default: &Process) -> Result<Process> {
+        let mut process = match &self.process {
+            Some(path) => load::process(path)?,
+            None => {
+                let mut process = default.clone();
+                process.set_terminal(None).set_console_size(None);
+                process
+            }
+        };
+        if !self.command.is_empty() {
+            process.set_args(Some(self.command.clone()));
+        }
+        if self.tty {
+            process.set_terminal(Some(true));
+        }
+        if let Some(user) = &self.user {
+            let (uid, gid) = user_ids(user)?;
+            process.user_mut().set_uid(uid);
+            process.user_mut().set_gid(gid.unwrap_or(0));
+            process.user_mut().set_additional_gids(None);
+        }
+        if !self.additional_gids.is_empty() {
+            let mut gids = process.user().additional_gids().clone().unwrap_or_default();
+            gids.extend(&self.additional_gids);
+            process.user_mut().set_additional_gids(Some(gids));
+        }
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        if !self.env.is_empty() {
+            process.set_env(Some(merge_env(process.env().clone().unwrap_or_default(), &self.env)));
+        }
+        if !self.cap.is_empty() {
+            process.set_capabilities(Some(add_capabilities(process.capabilities().as_ref(), &self.cap)?));
+        }
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        if self.apparmor.is_some() {
+            process.set_apparmor_profile(self.apparmor.clone());
+        }
+        if self.process_label.is_some() {
+            process.set_selinux_label(self.process_label.clone());
+        }
+        Ok(process)
+    }
+}
+
+/// `UID` or `UID:GID`, each a plain decimal number: what is read in any other way could be taken for another user.
+fn user_ids(text: &str) -> Result<(u32, Option<u32>)> {
+    let refuse = || Error::new(Kind::Usage, format!("--user `{text}`: UID or UID:GID is expected, in decimal"));
+    let number = |text: &str| {
+        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        text.parse::<u32>().ok().filter(|id| plain && *id != u32::MAX).ok_or_else(refuse)
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+/// A later value of a name replaces the earlier one.
+fn merge_env(mut env: Vec<String>, more: &[String]) -> Vec<String> {
+    for entry in more {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|e| e.split_once('=').map_or(e.as_str(), |(n, _)| n) != name);
+        env.push(entry.clone());
+    }
+    env
+}
+
+/// As crun and runc do: into all sets but the inheritable one, and into the ambient one where that is possible.
+fn add_capabilities(sets: Option<&LinuxCapabilities>, names: &[String]) -> Result<LinuxCapabilities> {
+    // The crate's default is not empty.
+    let mut sets = sets.cloned().unwrap_or_else(|| {
+        let mut none = LinuxCapabilities::default();
+        none.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+        none
+    });
+    let parse = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name).to_owned();
+        serde_json::from_value::<Capability>(serde_json::Value::String(format!("CAP_{name}")))
+            .map_err(|_| Error::new(Kind::Usage, format!("unknown capability `{name}`")))
+    };
+    let more: HashSet<Capability> = names.iter().map(parse).collect::<Result<_>>()?;
+    let with = |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&more).copied().collect());
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    if sets.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+        let (inheritable, ambient) = (with(sets.inheritable()), with(sets.ambient()));
+        sets.set_inheritable(inheritable).set_ambient(ambient);
+    }
+    Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_exactly_who_was_named() {
+        assert_eq!(user_ids("1").unwrap(), (1, None));
+        assert_eq!(user_ids("0:5").unwrap(), (0, Some(5)));
+        for text in ["", "1:", ":1", "01", "+1", "-1", "4294967295", "4294967296", "root", "1:2:3", " 1"] {
+            assert!(user_ids(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_later_value_replaces() {
+        let env = merge_env(vec!["A=1".into(), "B=2".into()], &["A=3".into(), "C".into()]);
+        assert_eq!(env, ["B=2", "A=3", "C"]);
+    }
+
+    #[test]
+    fn capabilities_by_any_spelling() {
+        let sets = add_capabilities(None, &["cap_sys_admin".into(), "KILL".into()]).unwrap();
+        assert_eq!(sets.effective().as_ref().unwrap().len(), 2);
+        assert!(sets.ambient().is_none());
+        assert!(add_capabilities(None, &["CAP_NONE_SUCH".into()]).is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! `features`; runtime-spec, features.md.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::print_json;
+use crate::error::Result;
+use crate::plan::options;
+use crate::sys::seccomp::{action_available, flag_available};
+
+/// Prints what this version honours. What it refuses is not there.
+pub(super) fn print() -> Result<()> {
+    print_json(&json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": options::known(),
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "capabilities": capabilities(),
+            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "seccomp": seccomp(),
+            "apparmor": {"enabled": Path::new("/sys/module/apparmor").exists()},
+            "selinux": {"enabled": Path::new("/sys/fs/selinux/enforce").exists()},
+            "intelRdt": {"enabled": false},
+            "memoryPolicy": {},
+            "mountExtensions": {"idmap": {"enabled": false}},
+            "netDevices": {"enabled": false},
+        },
+        "annotations": {
+            "org.opencontainers.runc.commit": env!("TANDEM_COMMIT"),
+            "run.oci.tandem.version": env!("CARGO_PKG_VERSION"),
+        },
+        "potentiallyUnsafeConfigAnnotations": [],
+    }))
+}
+
+fn capabilities() -> Vec<String> {
+    let set = rustix::thread::CapabilitySet::all();
+    set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
+fn seccomp() -> Value {
+    const ACTIONS: [(&str, u32); 8] = [
+        ("SCMP_ACT_KILL", 0),
+        ("SCMP_ACT_KILL_PROCESS", 0x8000_0000),
+        ("SCMP_ACT_KILL_THREAD", 0),
+        ("SCMP_ACT_TRAP", 0x0003_0000),
+        ("SCMP_ACT_ERRNO", 0x0005_0000),
+        ("SCMP_ACT_TRACE", 0x7ff0_0000),
+        ("SCMP_ACT_LOG", 0x7ffc_0000),
+        ("SCMP_ACT_ALLOW", 0x7fff_0000),
+    ];
+    const FLAGS: [(&str, u64); 4] = [
+        ("SECCOMP_FILTER_FLAG_TSYNC", 1),
+        ("SECCOMP_FILTER_FLAG_LOG", 2),
+        ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 4),
+        ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 32),
+    ];
+    let actions: Vec<&str> = ACTIONS.iter().filter(|(_, n)| action_available(*n)).map(|(name, _)| *name).collect();
+    let known: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
+    let supported: Vec<&str> = FLAGS.iter().filter(|(_, n)| flag_available(*n)).map(|(name, _)| *name).collect();
+    json!({
+        "enabled": true,
+        "actions": actions,
+        "operators": ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
+                      "SCMP_CMP_MASKED_EQ"],
+        "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS",
+                  "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64",
+                  "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_PPC",
+                  "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390", "SCMP_ARCH_S390X",
+                  "SCMP_ARCH_SH", "SCMP_ARCH_SHEB", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+        "knownFlags": known,
+        "supportedFlags": supported,
+    })
+}

@@ -53,12 +53,7 @@ impl Channel {
         let announced = message.fds();
         if announced != fds.len() || announced > FDS_CAP {
             let message = message.kind().name();
-            return Err(ProtocolError::FdCount {
-                message,
-                announced,
-                received: fds.len(),
-            }
-            .into());
+            return Err(ProtocolError::FdCount { message, announced, received: fds.len() }.into());
         }
         let frame = codec::encode(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
@@ -115,12 +110,7 @@ impl Channel {
         let message: M = codec::decode(&frame[..received.bytes])?;
         if message.fds() != fds.len() {
             let (announced, kind) = (message.fds(), message.kind().name());
-            return Err(ProtocolError::FdCount {
-                message: kind,
-                announced,
-                received: fds.len(),
-            }
-            .into());
+            return Err(ProtocolError::FdCount { message: kind, announced, received: fds.len() }.into());
         }
         Ok(Received::Message(message, fds, received.bytes))
     }
@@ -143,13 +133,7 @@ mod tests {
         if !fds.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
         }
-        sendmsg(
-            channel.socket(),
-            &[IoSlice::new(frame)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
-        .unwrap();
+        sendmsg(channel.socket(), &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL).unwrap();
     }
 
     fn refusal(channel: &Channel) -> String {
@@ -173,15 +157,10 @@ mod tests {
     fn fds_ride_with_their_message() {
         let (parent, child) = Channel::pair().unwrap();
         let (fd, closed) = watched_fd();
-        let message = ToChild::Mounts {
-            slots: vec![Slot::Tree],
-            last: true,
-        };
+        let message = ToChild::Mounts { slots: vec![Slot::Tree], last: true };
         parent.send(&message, &[fd.as_fd()]).unwrap();
         drop(fd);
-        let Received::Message(got, fds, _) = child.receive::<ToChild>().unwrap() else {
-            panic!("eof")
-        };
+        let Received::Message(got, fds, _) = child.receive::<ToChild>().unwrap() else { panic!("eof") };
         assert_eq!((got, fds.len()), (message, 1));
         assert!(!closed());
         drop(fds);
@@ -196,10 +175,7 @@ mod tests {
         drop(fd);
         assert_eq!(refusal(&child), "sync protocol: Begin announced 0 fds and came with 1");
         assert!(closed());
-        let message = ToChild::Mounts {
-            slots: vec![Slot::Tree; 3],
-            last: true,
-        };
+        let message = ToChild::Mounts { slots: vec![Slot::Tree; 3], last: true };
         raw_send(&parent, &codec::encode(&message).unwrap(), &[]);
         assert_eq!(refusal(&child), "sync protocol: Mounts announced 3 fds and came with 0");
     }
@@ -219,12 +195,7 @@ mod tests {
     #[test]
     fn an_oversize_frame_is_told_apart_from_a_full_one() {
         let (parent, child) = Channel::pair().unwrap();
-        let part = |len| {
-            ToChild::Plan(Part {
-                bytes: vec![7; len],
-                last: true,
-            })
-        };
+        let part = |len| ToChild::Plan(Part { bytes: vec![7; len], last: true });
         parent.send(&part(codec::PART_SIZE), &[]).unwrap();
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(..)));
         raw_send(&parent, &vec![0; FRAME_CAP + 1], &[]);
@@ -239,10 +210,7 @@ mod tests {
         // In a process of its own: the limit is the process's, and other tests open files.
         if std::env::var_os("TANDEM_TEST_CTRUNC").is_none() {
             let status = std::process::Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "protocol::channel::tests::fds_that_find_no_room_are_ctrunc_and_none_leaks",
-                ])
+                .args(["--exact", "protocol::channel::tests::fds_that_find_no_room_are_ctrunc_and_none_leaks"])
                 .env("TANDEM_TEST_CTRUNC", "1")
                 .stdout(std::process::Stdio::null())
                 .status()
@@ -256,14 +224,7 @@ mod tests {
         drop(fd);
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let maximum = getrlimit(Resource::Nofile).maximum;
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(open + 4),
-                maximum,
-            },
-        )
-        .unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(open + 4), maximum }).unwrap();
         assert!(refusal(&child).contains("MSG_CTRUNC"));
         assert!(closed());
     }
@@ -273,10 +234,7 @@ mod tests {
         let (parent, child) = Channel::pair().unwrap();
         parent.send(&ToChild::Begin, &[]).unwrap();
         drop(parent);
-        assert!(matches!(
-            child.receive::<ToChild>().unwrap(),
-            Received::Message(ToChild::Begin, ..)
-        ));
+        assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(ToChild::Begin, ..)));
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Eof));
         assert!(child.send(&ToParent::Ready, &[]).is_err());
     }

@@ -27,11 +27,7 @@ fn config<const LIMIT: usize>() -> impl bincode::config::Config {
 /// [`ProtocolError::Oversize`] over [`FRAME_CAP`].
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ProtocolError> {
     let frame = encode_payload(message)?;
-    if frame.len() > FRAME_CAP {
-        Err(ProtocolError::Oversize(frame.len()))
-    } else {
-        Ok(frame)
-    }
+    if frame.len() > FRAME_CAP { Err(ProtocolError::Oversize(frame.len())) } else { Ok(frame) }
 }
 
 /// The message that is exactly this frame.
@@ -43,11 +39,7 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, ProtocolError> {
         return Err(ProtocolError::Oversize(frame.len()));
     }
     let (message, read) = bincode::serde::decode_from_slice(frame, config::<FRAME_CAP>()).map_err(malformed)?;
-    if read < frame.len() {
-        Err(ProtocolError::TrailingBytes(frame.len() - read))
-    } else {
-        Ok(message)
-    }
+    if read < frame.len() { Err(ProtocolError::TrailingBytes(frame.len() - read)) } else { Ok(message) }
 }
 
 /// A value too big for one frame, to be cut into parts.
@@ -59,11 +51,7 @@ pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, ProtocolError>
         // The types are ours and hold nothing that bincode refuses; still no panic.
         ProtocolError::Malformed(e.to_string())
     })?;
-    if bytes.len() > PAYLOAD_CAP {
-        Err(ProtocolError::PayloadTooBig(bytes.len()))
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > PAYLOAD_CAP { Err(ProtocolError::PayloadTooBig(bytes.len())) } else { Ok(bytes) }
 }
 
 /// The value that is exactly these bytes, put together from parts.
@@ -72,11 +60,7 @@ pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, ProtocolError>
 /// As [`decode`].
 pub fn decode_payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProtocolError> {
     let (value, read) = bincode::serde::decode_from_slice(bytes, config::<PAYLOAD_CAP>()).map_err(malformed)?;
-    if read < bytes.len() {
-        Err(ProtocolError::TrailingBytes(bytes.len() - read))
-    } else {
-        Ok(value)
-    }
+    if read < bytes.len() { Err(ProtocolError::TrailingBytes(bytes.len() - read)) } else { Ok(value) }
 }
 
 fn malformed(e: bincode::error::DecodeError) -> ProtocolError {

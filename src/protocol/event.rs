@@ -64,11 +64,7 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder for one side, on or off.
     pub fn new(side: Side, on: bool) -> Recorder {
-        Recorder {
-            events: on.then(Vec::new),
-            side,
-            offset_us: 0,
-        }
+        Recorder { events: on.then(Vec::new), side, offset_us: 0 }
     }
 
     /// Whether it records.
@@ -128,16 +124,7 @@ impl Recorder {
         let side = self.side;
         if let Some(events) = &mut self.events {
             let pid = rustix::process::getpid().as_raw_nonzero().get();
-            events.push(Event {
-                at_us,
-                took_us,
-                side,
-                pid,
-                event: sort,
-                name: name.into(),
-                detail: detail(),
-                fds,
-            });
+            events.push(Event { at_us, took_us, side, pid, event: sort, name: name.into(), detail: detail(), fds });
         }
     }
 

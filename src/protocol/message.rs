@@ -152,12 +152,7 @@ impl Wire for ToChild {
                 let more = if *last { "" } else { ", more to come" };
                 match empty.is_empty() {
                     true => format!("{} trees{more}", slots.len()),
-                    false => format!(
-                        "{} slots, {} empty{more}: {}",
-                        slots.len(),
-                        empty.len(),
-                        empty.join("; ")
-                    ),
+                    false => format!("{} slots, {} empty{more}: {}", slots.len(), empty.len(), empty.join("; ")),
                 }
             }
             ToChild::Release { wait_for_start: true } => "wait for start".into(),

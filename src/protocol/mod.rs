@@ -66,15 +66,10 @@ impl std::fmt::Display for ProtocolError {
             TrailingBytes(n) => write!(f, "{n} bytes after the message"),
             Oversize(n) => write!(f, "a frame of {n} bytes is over the cap of {}", codec::FRAME_CAP),
             Truncated => write!(f, "the frame was cut short (MSG_TRUNC)"),
-            FdsTruncated => write!(
-                f,
-                "fds were lost (MSG_CTRUNC): the limit of open files is too low, or too many came"
-            ),
-            FdCount {
-                message,
-                announced,
-                received,
-            } => {
+            FdsTruncated => {
+                write!(f, "fds were lost (MSG_CTRUNC): the limit of open files is too low, or too many came")
+            }
+            FdCount { message, announced, received } => {
                 write!(f, "{message} announced {announced} fds and came with {received}")
             }
             OutOfOrder { expected, got } => write!(f, "expected {expected}, got {got}"),

@@ -112,10 +112,7 @@ struct Track {
 
 impl Track {
     fn new(steps: &[(bool, Kind)]) -> Track {
-        Track {
-            steps: steps.iter().filter(|(sent, _)| *sent).map(|(_, kind)| *kind).collect(),
-            at: 0,
-        }
+        Track { steps: steps.iter().filter(|(sent, _)| *sent).map(|(_, kind)| *kind).collect(), at: 0 }
     }
 
     fn expected(&self) -> Option<Kind> {
@@ -127,10 +124,7 @@ impl Track {
             return Ok(());
         }
         if self.expected() != Some(kind) {
-            return Err(ProtocolError::OutOfOrder {
-                expected: name(self.expected()),
-                got: kind.name(),
-            });
+            return Err(ProtocolError::OutOfOrder { expected: name(self.expected()), got: kind.name() });
         }
         if last || !kind.repeats() {
             self.at += 1;
@@ -180,26 +174,17 @@ impl Sequence {
             (true, Kind::Ready),
             (true, Kind::Executing),
         ];
-        Sequence {
-            to_child: Track::new(&to_child),
-            to_parent: Track::new(&to_parent),
-        }
+        Sequence { to_child: Track::new(&to_child), to_parent: Track::new(&to_parent) }
     }
 
     /// What the child knows before it has the plan: that the plan comes, and that it may fail.
     pub fn opening() -> Sequence {
-        Sequence {
-            to_child: Track::new(&[(true, Kind::Plan)]),
-            to_parent: Track::new(&[]),
-        }
+        Sequence { to_child: Track::new(&[(true, Kind::Plan)]), to_parent: Track::new(&[]) }
     }
 
     /// The conversation of `start` with a created container.
     pub fn start() -> Sequence {
-        Sequence {
-            to_child: Track::new(&[(true, Kind::Start)]),
-            to_parent: Track::new(&[(true, Kind::Executing)]),
-        }
+        Sequence { to_child: Track::new(&[(true, Kind::Start)]), to_parent: Track::new(&[(true, Kind::Executing)]) }
     }
 
     /// The rest, once the plan that [`Sequence::opening`] awaited is here.
@@ -324,21 +309,10 @@ mod tests {
 
     #[test]
     fn a_message_of_the_wrong_direction_is_never_legal() {
-        let shape = Shape {
-            joins: true,
-            sources: true,
-            hooks: true,
-            terminal: true,
-            filter: true,
-            ..Shape::default()
-        };
+        let shape = Shape { joins: true, sources: true, hooks: true, terminal: true, filter: true, ..Shape::default() };
         let mut sequence = Sequence::new(shape);
         assert!(sequence.advance(Direction::ToParent, Kind::Plan, true).is_err());
-        assert!(
-            sequence
-                .advance(Direction::ToChild, Kind::NamespacesReady, true)
-                .is_err()
-        );
+        assert!(sequence.advance(Direction::ToChild, Kind::NamespacesReady, true).is_err());
     }
 
     #[test]

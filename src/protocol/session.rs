@@ -57,13 +57,7 @@ impl ParentSession {
         loop {
             let chunk = chunks.next().unwrap_or_default();
             let last = chunks.peek().is_none();
-            self.send(
-                message(Part {
-                    bytes: chunk.to_vec(),
-                    last,
-                }),
-                &[],
-            )?;
+            self.send(message(Part { bytes: chunk.to_vec(), last }), &[])?;
             if last {
                 return Ok(());
             }
@@ -138,14 +132,7 @@ impl ChildSession {
 #[allow(private_bounds)]
 impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     fn with(channel: Channel, sequence: Sequence, sends: Direction, receives: Direction, recorder: Recorder) -> Self {
-        Session {
-            channel,
-            sequence,
-            sends,
-            receives,
-            recorder,
-            _messages: std::marker::PhantomData,
-        }
+        Session { channel, sequence, sends, receives, recorder, _messages: std::marker::PhantomData }
     }
 
     /// Sends a message with the fds that it announces.
@@ -158,8 +145,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         let numbers = || fds.iter().map(AsRawFd::as_raw_fd).collect();
         // Recorded before it leaves: the other side must never have it at an earlier time.
         if self.recorder.is_on() {
-            self.recorder
-                .message(Sort::Send, kind.name(), || message.summary(), numbers());
+            self.recorder.message(Sort::Send, kind.name(), || message.summary(), numbers());
         }
         self.channel.send(&message, fds).map(drop)
     }
@@ -173,16 +159,9 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             Some((message, fds)) if message.kind() == kind => Ok((message, fds)),
             Some((message, _)) => {
                 let expected = kind.name().to_owned();
-                Err(ProtocolError::OutOfOrder {
-                    expected,
-                    got: message.kind().name(),
-                }
-                .into())
+                Err(ProtocolError::OutOfOrder { expected, got: message.kind().name() }.into())
             }
-            None => Err(ProtocolError::EarlyEof {
-                expected: kind.name().to_owned(),
-            }
-            .into()),
+            None => Err(ProtocolError::EarlyEof { expected: kind.name().to_owned() }.into()),
         }
     }
 
@@ -193,11 +172,9 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     pub fn expect_end(&mut self) -> Result<()> {
         match self.next()? {
             None => Ok(()),
-            Some((message, _)) => Err(ProtocolError::OutOfOrder {
-                expected: "the end".into(),
-                got: message.kind().name(),
+            Some((message, _)) => {
+                Err(ProtocolError::OutOfOrder { expected: "the end".into(), got: message.kind().name() }.into())
             }
-            .into()),
         }
     }
 
@@ -207,8 +184,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             let Received::Message(message, fds, _) = self.channel.receive::<In>()? else {
                 return Ok(None);
             };
-            self.sequence
-                .advance(self.receives, message.kind(), message.is_last())?;
+            self.sequence.advance(self.receives, message.kind(), message.is_last())?;
             let message = match message.into_signal() {
                 Signal::Trace(events) => {
                     self.recorder.absorb(events);
@@ -219,8 +195,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             };
             if self.recorder.is_on() {
                 let numbers = fds.iter().map(AsRawFd::as_raw_fd).collect();
-                self.recorder
-                    .message(Sort::Receive, message.kind().name(), || message.summary(), numbers);
+                self.recorder.message(Sort::Receive, message.kind().name(), || message.summary(), numbers);
             }
             return Ok(Some((message, fds)));
         }
@@ -294,10 +269,7 @@ mod tests {
 
     #[test]
     fn a_child_that_skips_a_step_is_refused() {
-        let (mut parent, child) = pair(Shape {
-            terminal: true,
-            ..Shape::default()
-        });
+        let (mut parent, child) = pair(Shape { terminal: true, ..Shape::default() });
         child.channel.send(&ToParent::NamespacesReady, &[]).unwrap();
         child.channel.send(&ToParent::Ready, &[]).unwrap();
         parent.expect(Kind::NamespacesReady).unwrap();
@@ -310,23 +282,13 @@ mod tests {
         let (mut parent, child) = pair(Shape::default());
         drop(child);
         let error = parent.expect(Kind::NamespacesReady).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "sync protocol: the other side closed the socket; expected NamespacesReady"
-        );
+        assert_eq!(error.to_string(), "sync protocol: the other side closed the socket; expected NamespacesReady");
     }
 
     #[test]
     fn an_abort_ends_the_child() {
         let (mut parent, mut child) = pair(Shape::default());
-        parent
-            .send(
-                ToChild::Abort {
-                    reason: "no cgroup".into(),
-                },
-                &[],
-            )
-            .unwrap();
+        parent.send(ToChild::Abort { reason: "no cgroup".into() }, &[]).unwrap();
         let error = child.receive_plan(|_: &u8| Shape::default()).unwrap_err();
         assert_eq!(error.to_string(), "the parent gave up: no cgroup");
     }

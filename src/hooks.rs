@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,18 +27,21 @@ pub(crate) fn state_json(state: &HookState, status: &str, pid: i32) -> String {
     json.to_string()
 }
 
-/// Runs hooks of a kind in their order. The first that fails ends it.
+/// Runs hooks of a kind in their order, in a working directory. The first that fails ends it.
 ///
 /// # Errors
 /// A hook that can't be run, exits non-zero, is killed, or takes longer than its timeout.
-pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str) -> Result<()> {
+pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>) -> Result<()> {
     hooks.iter().enumerate().try_for_each(|(i, hook)| {
-        run_one(hook, state).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
+        run_one(hook, state, cwd).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
     })
 }
 
-fn run_one(hook: &HookPlan, state: &str) -> Result<()> {
+fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
     let mut command = Command::new(&hook.path);
+    if let Some(cwd) = cwd {
+        command.current_dir(cwd);
+    }
     command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.args(hook.args.iter().skip(1));
     if let Some(name) = hook.args.first() {
@@ -111,23 +115,23 @@ mod tests {
     fn the_state_is_on_standard_input() {
         let state = HookState { id: "c1".into(), ..HookState::default() };
         let json = state_json(&state, "creating", 7);
-        run("prestart", &[hook("grep -q '\"pid\":7'", None), hook("true", Some(5))], &json).unwrap();
+        run("prestart", &[hook("grep -q '\"pid\":7'", None), hook("true", Some(5))], &json, None).unwrap();
     }
 
     #[test]
     fn a_failure_says_which_hook_and_what_it_said() {
-        let error = run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}").unwrap_err();
+        let error = run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}", None).unwrap_err();
         assert_eq!(error.to_string(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
     }
 
     #[test]
     fn a_hook_that_hangs_is_killed() {
-        let error = run("prestart", &[hook("sleep 100", Some(1))], "{}").unwrap_err();
+        let error = run("prestart", &[hook("sleep 100", Some(1))], "{}", None).unwrap_err();
         assert!(error.to_string().contains("timeout of 1 s"), "{error}");
     }
 
     #[test]
     fn a_hook_need_not_read() {
-        run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000)).unwrap();
+        run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000), None).unwrap();
     }
 }

@@ -105,7 +105,8 @@ fn run_create_container_hooks(session: &mut ChildSession, container: &ContainerP
     }
     let since = session.recorder.now();
     let state = crate::hooks::state_json(&container.state, "creating", proc.own_pid()?);
-    crate::hooks::run("createContainer", &container.create_container_hooks, &state)?;
+    let hooks = &container.create_container_hooks;
+    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs))?;
     session.recorder.step("hooks", since, || "createContainer".into());
     Ok(())
 }

@@ -79,7 +79,7 @@ impl Masks<'_> {
             Some(stamp) => stamp.attach(target.fd.as_fd()),
             None => {
                 let (fd, proc) = (target.fd.as_fd(), self.proc);
-                legacy::filesystem("tmpfs", "tmpfs", MountFlags::RDONLY, "nr_blocks=1,nr_inodes=1", fd, proc)
+                legacy::filesystem("tmpfs", "tmpfs", MountFlags::RDONLY, "", fd, proc)
             }
         }
     }
@@ -138,12 +138,11 @@ impl Masks<'_> {
 }
 
 fn empty_tmpfs() -> Filesystem {
-    let limit = |key: &str| (key.to_owned(), Some("1".to_owned()));
     Filesystem {
         fstype: "tmpfs".into(),
         source: "tmpfs".into(),
         superblock: vec!["ro".into()],
-        data: vec![limit("nr_blocks"), limit("nr_inodes")],
+        data: vec![],
         tmpcopyup: false,
         or_bind: None,
     }

@@ -50,6 +50,7 @@ pub(super) fn attach(
     let all_here = slots.all_are_here(session)?;
     let why_late = match () {
         () if plan.shape.hooks => Some("hooks run before pivot_root"),
+        () if container.needs_visible_host => Some("a user namespace needs the host's proc to mount its own"),
         () if container.root_change == RootChange::Move => Some("--no-pivot"),
         () if !all_here => Some("a source needs a path of the host"),
         () => None,
@@ -67,7 +68,7 @@ pub(super) fn attach(
             propagation: Some((Propagation::Private, true)),
         };
         let left = changes.make(tree.as_fd(), &mut session.recorder)?;
-        match attach_tree(&tree, container, why_late.is_none()) {
+        match attach_tree(&tree, plan, container) {
             Ok(()) => {
                 if let Some(left) = left {
                     left.make_by_path(tree.as_fd(), proc)?;
@@ -101,10 +102,11 @@ fn chrooted(container: &ContainerPlan) -> Result<Root> {
     Ok(Root { places: Places::new(mount.as_fd())?, mount, moves_mounts: false, early: false, changed: false })
 }
 
-/// Early, the tree goes on top of `/`: no path is needed, so no directory on the way to the bundle must be passable for
-/// the container's users. Later, where hooks look for it.
-fn attach_tree(tree: &OwnedFd, container: &ContainerPlan, early: bool) -> Result<()> {
-    let at = if early { Path::new("/") } else { &container.rootfs };
+/// The tree goes on top of `/`: no path is needed, so no directory on the way to the bundle must be passable for the
+/// container's users. Where hooks look for it, or `--no-pivot` moves it from, it goes to its own path.
+fn attach_tree(tree: &OwnedFd, plan: &ChildPlan, container: &ContainerPlan) -> Result<()> {
+    let by_path = plan.shape.hooks || container.root_change == RootChange::Move;
+    let at = if by_path { &container.rootfs } else { Path::new("/") };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
     rustix::mount::move_mount(tree, "", CWD, at, flags).context(|| format!("move_mount on `{}`", at.display()))
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::net::SocketFlags;
 
@@ -58,7 +59,8 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, proc: &Proc, start: Sta
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let since = session.recorder.now();
         let state = crate::hooks::state_json(&container.state, "created", proc.own_pid()?);
-        crate::hooks::run("startContainer", &container.start_container_hooks, &state)?;
+        let hooks = &container.start_container_hooks;
+        crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")))?;
         session.recorder.step("hooks", since, || "startContainer".into());
     }
     sys::exec::reset_signals();

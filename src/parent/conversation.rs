@@ -1,6 +1,7 @@
 //! The parent's half of the conversation, for `create` and for `exec`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -59,14 +60,19 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Sends the filter, compiled while the child is at its mounts.
-    pub(super) fn send_filter(&mut self, filter: Option<&FilterPlan>) -> Result<()> {
-        let Some(filter) = filter else { return Ok(()) };
+    /// Compiles the filter, while the child is at its mounts.
+    pub(super) fn compile_filter(&mut self, filter: Option<&FilterPlan>) -> Result<Option<Vec<u8>>> {
+        let Some(filter) = filter else { return Ok(None) };
         let since = self.session.recorder.now();
         let program = super::filter::compile(filter)?;
         let instructions = program.len() / crate::sys::seccomp::INSTRUCTION_SIZE;
         self.session.recorder.step("seccomp", since, || format!("{instructions} instructions"));
-        self.session.send_filter(&program)
+        Ok(Some(program))
+    }
+
+    /// Sends the compiled filter.
+    pub(super) fn send_filter(&mut self, program: Option<Vec<u8>>) -> Result<()> {
+        program.map_or(Ok(()), |program| self.session.send_filter(&program))
     }
 
     /// Waits until the namespaces are entered; from then on the process that speaks is the payload's.
@@ -82,7 +88,7 @@ impl Conversation<'_> {
     }
 
     /// Runs the hooks of the runtime namespace between the container's mounts and its pivot.
-    pub(super) fn run_hooks(&mut self, plan: &ChildPlan, hooks: &hooks::Hooks, state: &str) -> Result<()> {
+    pub(super) fn run_hooks(&mut self, plan: &ChildPlan, hooks: &hooks::Hooks, state: &str, bundle: &Path) -> Result<()> {
         if !plan.shape.hooks {
             return Ok(());
         }
@@ -90,7 +96,7 @@ impl Conversation<'_> {
         for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
             let since = self.session.recorder.now();
             if !list.is_empty() {
-                crate::hooks::run(kind, list, state)?;
+                crate::hooks::run(kind, list, state, Some(bundle))?;
                 self.session.recorder.step("hooks", since, || kind.into());
             }
         }
@@ -125,12 +131,7 @@ impl Conversation<'_> {
     pub(super) fn explain(&mut self, error: Error) -> Error {
         if error.errno() == Some(Errno::PIPE) {
             // It died while we wrote; its last words are still in the socket.
-            if let Err(said) = self.session.expect_end()
-                && said.kind() != ErrorKind::Protocol
-            {
-                return said;
-            }
-            return self.child.explain_end(error);
+            return self.session.last_words().unwrap_or_else(|| self.child.explain_end(error));
         }
         // Only the end of the socket: a child that spoke nonsense is alive, and killed when it is dropped.
         if error.kind() == ErrorKind::Protocol && error.to_string().contains("closed the socket") {

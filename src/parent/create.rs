@@ -208,7 +208,7 @@ fn converse(
     let late = plan.id_maps.as_ref().filter(|_| gated.is_none());
     talk.open(&plan.child, joined, gated, late)?;
     super::sources::stream(&mut talk.session, plan, cgroup.map(Cgroup::record))?;
-    talk.send_filter(plan.filter.as_ref())?;
+    let filter = talk.compile_filter(plan.filter.as_ref())?;
     talk.await_namespaces(&plan.child)?;
     let pid = talk.child.pid;
     if let Some(score) = plan.child.process.oom_score_adj {
@@ -216,7 +216,8 @@ fn converse(
     }
     record.process = Some(ProcessId::of(pid)?);
     let state = crate::hooks::state_json(&record.state, "creating", pid);
-    talk.run_hooks(&plan.child, &plan.hooks, &state)?;
+    talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
+    talk.send_filter(filter)?;
     let master = talk.await_ready(&plan.child, console)?;
     record.complete = true;
     dir.write_record(record)?;
@@ -272,7 +273,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
 /// A failure after hooks have run: what they made is theirs to take back; runtime-spec, runtime.md, "Lifecycle".
 fn after_failure(plan: &Plan) {
     let state = plan.child.container.as_ref().map(|c| crate::hooks::state_json(&c.state, "stopped", 0));
-    if let Err(e) = crate::hooks::run("poststop", &plan.hooks.poststop, &state.unwrap_or_default()) {
+    if let Err(e) = crate::hooks::run("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None) {
         log::warn!("{e}");
     }
 }

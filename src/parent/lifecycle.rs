@@ -190,7 +190,7 @@ fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile) -> Result<()> {
 pub fn run_poststart(record: &Record) {
     let pid = record.process.map_or(0, |p| p.pid);
     let state = crate::hooks::state_json(&record.state, "running", pid);
-    if let Err(e) = crate::hooks::run("poststart", &record.poststart, &state) {
+    if let Err(e) = crate::hooks::run("poststart", &record.poststart, &state, Some(&record.state.bundle)) {
         log::warn!("{e}");
     }
 }
@@ -225,7 +225,7 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     }
     dir.remove()?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
-    if let Err(e) = crate::hooks::run("poststop", &record.poststop, &state) {
+    if let Err(e) = crate::hooks::run("poststop", &record.poststop, &state, None) {
         log::warn!("{e}");
     }
     Ok(())

@@ -108,6 +108,9 @@ pub struct ContainerPlan {
     pub propagation: (Propagation, bool),
     /// Whether there is a mount namespace of the container's own; without, the rootfs is only chrooted to.
     pub own_mounts: bool,
+    /// The kernel gives a user namespace a new proc or sysfs only while one that hides nothing is visible in its mount
+    /// namespace: the host's must stay until they are made.
+    pub needs_visible_host: bool,
     /// How the root is changed.
     pub root_change: RootChange,
     #[allow(missing_docs)]
@@ -231,6 +234,7 @@ impl Plan {
             readonly_rootfs: root.readonly().unwrap_or(false),
             propagation: rootfs_propagation(linux)?,
             own_mounts,
+            needs_visible_host: namespaces.has_user() || !host.initial_userns,
             root_change: match (own_mounts, choices.no_pivot) {
                 (false, _) => RootChange::Chroot,
                 (true, true) => RootChange::Move,

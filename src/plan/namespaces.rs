@@ -125,7 +125,8 @@ impl Namespaces {
         let mut plan = Namespaces { new, ..Namespaces::default() };
         let joins_pid = joins.iter().any(|j| j.flag == flag::PID);
         // The cgroup namespace's root is the cgroup of whoever makes it: that must be the child, in its own cgroup.
-        let by_child = new & flag::CGROUP;
+        // The root of mqueue belongs to whoever makes the ipc namespace: that must be the user namespace's root.
+        let by_child = new & if makes_user { flag::CGROUP | flag::IPC } else { flag::CGROUP };
         if late {
             plan.child.late_userns = makes_user;
             plan.child.become_root = true;

@@ -178,6 +178,19 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         }
     }
 
+    /// What the other side said last, after a send has failed: its failure, if it reported one. Whatever it said before
+    /// no longer matters.
+    pub fn last_words(&mut self) -> Option<Error> {
+        loop {
+            let Ok(Received::Message(message, ..)) = self.channel.receive::<In>() else { return None };
+            match message.into_signal() {
+                Signal::Trace(events) => self.recorder.absorb(events),
+                Signal::Failure(error) => return Some(error),
+                Signal::None(_) => {}
+            }
+        }
+    }
+
     /// The next message that is not a trace; None at the end.
     fn next(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>> {
         loop {

@@ -117,7 +117,8 @@ impl std::error::Error for Error {}
 /// The C library's text for an errno, as every peer prints it ("Permission denied", without "os error 13"):
 /// engines match on these words.
 fn strerror(errno: i32) -> String {
-    nix::errno::Errno::from_raw(errno).desc().to_owned()
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Adds to a failure what was being done. The closure runs only on failure.

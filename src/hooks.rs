@@ -37,6 +37,16 @@ pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path
     })
 }
 
+/// Runs hooks of a kind that comes after the fact: each of them, whatever became of the others. Failures are told and
+/// change nothing.
+pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>) {
+    for (i, hook) in hooks.iter().enumerate() {
+        if let Err(e) = run_one(hook, state, cwd) {
+            log::warn!("hook {kind}[{i}] `{}`: {e}", hook.path.display());
+        }
+    }
+}
+
 fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
     let mut command = Command::new(&hook.path);
     if let Some(cwd) = cwd {

@@ -42,22 +42,26 @@ pub(super) fn populate(
     let since = session.recorder.now();
     let dev = root.places.plain_directory(Path::new("/dev"))?;
     let mut by_path = vec![];
-    for (device, slot) in &container.devices {
+    let devices: Vec<DevicePlan> = container.devices.iter().map(|(device, _)| device.clone()).collect();
+    for (index, (device, slot)) in container.devices.iter().enumerate() {
         match slots.take(session, *slot)? {
             Opened::Tree(tree) if root.moves_mounts => {
-                attach(&tree, device, &dev, root).context(|| format!("device `{}`", device.path.display()))?
+                // Fresh nodes are on a tmpfs that has these already.
+                let attrs = if container.fresh_devices { Attrs::default() } else { SAFE };
+                attach(session, &tree, device, &dev, root, attrs, proc)
+                    .context(|| format!("device `{}`", device.path.display()))?;
             }
-            Opened::Tree(_) => by_path.push((device, "move_mount: ENOSYS".to_owned())),
-            Opened::Empty(reason) => by_path.push((device, reason.to_string())),
+            Opened::Tree(_) => by_path.push((index, "move_mount: ENOSYS".to_owned())),
+            Opened::Empty(reason) => by_path.push((index, reason.to_string())),
         }
     }
     if !by_path.is_empty() {
         root.must_not_be_changed_yet()?;
         session.recorder.fallback("devices by path", || format!("{} nodes: {}", by_path.len(), by_path[0].1));
-        let devices: Vec<&DevicePlan> = by_path.iter().map(|(device, _)| *device).collect();
+        let indexes: Vec<usize> = by_path.iter().map(|(index, _)| *index).collect();
         match container.fresh_devices {
-            true => make_by_path(&devices, &dev, root, proc)?,
-            false => devices.iter().try_for_each(|d| bind_by_path(session, d, &dev, root, proc))?,
+            true => make_by_path(&devices, &indexes, &dev, root, proc)?,
+            false => indexes.iter().try_for_each(|i| bind_by_path(session, &devices[*i], &dev, root, proc))?,
         }
     }
     links(dev.fd.as_fd())?;
@@ -65,19 +69,33 @@ pub(super) fn populate(
     Ok(())
 }
 
+/// What a device node's mount gets, whatever the host's `/dev` has.
+const SAFE: Attrs = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
+
 /// Attaches a node that the parent sent. In `/dev` itself, where nearly all are, that is two calls.
-fn attach(tree: &OwnedFd, device: &DevicePlan, dev: &Target, root: &Root) -> Result<()> {
+fn attach(
+    session: &mut ChildSession,
+    tree: &OwnedFd,
+    device: &DevicePlan,
+    dev: &Target,
+    root: &Root,
+    attrs: Attrs,
+    proc: &Proc,
+) -> Result<()> {
+    let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+    let left = changes.make(tree.as_fd(), &mut session.recorder)?;
     match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
         Some(file) => {
             make_mount_point(dev.fd.as_fd(), file)?;
             let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            rustix::mount::move_mount(tree, "", &dev.fd, file, flags).context(|| "move_mount")
+            rustix::mount::move_mount(tree, "", &dev.fd, file, flags).context(|| "move_mount")?;
         }
         None => {
             let target = root.places.file(&device.path)?;
-            tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")
+            tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
         }
     }
+    left.map_or(Ok(()), |left| left.make_by_path(tree.as_fd(), proc))
 }
 
 /// An empty file to mount a node on. What the image has there may be anything but a symlink or a directory.
@@ -113,8 +131,7 @@ fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, r
     };
     bind().context(|| format!("device `{}`", device.path.display()))?;
     if let Some(mount) = root.places.find(&device.path)? {
-        let attrs = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
-        let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+        let changes = Changes { attrs: SAFE, recursive: Attrs::default(), propagation: None };
         tree::change_attached(mount.fd.as_fd(), changes, proc, &mut session.recorder)?;
     }
     Ok(())
@@ -122,19 +139,19 @@ fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, r
 
 /// Makes fresh nodes as the parent does, in a tmpfs of their own, and binds each: the same mounts in the end. The tmpfs
 /// is mounted over `/dev` while the nodes are made, and the places they go to are opened before that.
-fn make_by_path(devices: &[&DevicePlan], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
-    let targets: Vec<Target> = devices.iter().map(|d| mount_point(d, dev, root)).collect::<Result<_>>()?;
+fn make_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+    let targets: Vec<Target> = indexes.iter().map(|i| mount_point(&all[*i], dev, root)).collect::<Result<_>>()?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     legacy::filesystem("tmpfs", "tmpfs", flags, "mode=755", dev.fd.as_fd(), proc).context(|| "stage device nodes")?;
     let stage = root.places.directory(Path::new("/dev"))?;
-    for (i, (device, target)) in devices.iter().zip(&targets).enumerate() {
+    for (index, target) in indexes.iter().zip(&targets) {
+        let device = &all[*index];
         let make = || -> Result<()> {
-            let name = format!("{i}");
             // The same name as in the parent's tmpfs, as mountinfo shows it.
-            let name = device.path.file_name().and_then(|n| n.to_str()).unwrap_or(&name);
-            node::make(stage.fd.as_fd(), name, device)?;
+            let name = node::name(all, *index);
+            node::make(stage.fd.as_fd(), &name, device)?;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let node = rustix::fs::openat(&stage.fd, name, flags, Mode::empty()).context(|| "open the node")?;
+            let node = rustix::fs::openat(&stage.fd, &*name, flags, Mode::empty()).context(|| "open the node")?;
             legacy::bind(node.as_fd(), false, target.fd.as_fd(), proc)
         };
         make().context(|| format!("device `{}`", device.path.display()))?;

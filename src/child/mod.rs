@@ -63,9 +63,12 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     let start = identity::become_user(&plan, &proc, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
+    let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
+    // A container that waits for `start` holds nothing of the host.
+    drop(proc);
     session.flush_trace()?;
     session.send(ToParent::Ready, &[])?;
-    start::wait_and_execute(session, &plan, &proc, start)
+    start::wait_and_execute(session, &plan, own_pid, start)
 }
 
 /// Builds the container around this process: mounts, devices, root, what the root hides.

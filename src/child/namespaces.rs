@@ -41,6 +41,9 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
             session.recorder.turn_on(offsets.monotonic_us);
         }
     }
+    if ours.loopback {
+        crate::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;
+    }
     session.recorder.step("namespaces", since, || describe(plan));
     session.send(ToParent::NamespacesReady, &[])
 }
@@ -94,12 +97,21 @@ fn become_root() -> Result<()> {
 
 /// A pid or time namespace holds only processes born into it: goes on in a new process, which the parent waits for.
 fn fork(session: &mut ChildSession) -> Result<()> {
+    // The new process must not speak before the old one has named it.
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (named, naming) = pipe().context(|| "pipe")?;
     match fork_sibling().context(|| "clone into the pid namespace")? {
         Forked::Parent(pid) => {
             session.send(ToParent::Forked { pid }, &[])?;
             std::process::exit(0);
         }
-        Forked::Child => rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .context(|| "set the parent-death signal"),
+        Forked::Child => {
+            drop(naming);
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .context(|| "set the parent-death signal")?;
+            let end = rustix::io::retry_on_intr(|| rustix::io::read(&named, &mut [0u8; 1]));
+            end.context(|| "wait for the process that forked")?;
+            session.was_sent(Kind::Forked)
+        }
     }
 }

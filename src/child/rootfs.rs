@@ -64,8 +64,12 @@ pub(super) fn attach(
         let changes = Changes {
             attrs: Attrs::default(),
             recursive: Attrs::default(),
-            // What is attached below must not travel to wherever the host has this tree mounted.
-            propagation: Some((Propagation::Private, true)),
+            // What is attached below must not travel to wherever the host has this tree mounted. A slave still gets what
+            // the host mounts; a shared root becomes so at the end, in a peer group of its own.
+            propagation: Some(match container.propagation.0 {
+                Propagation::Slave => (Propagation::Slave, true),
+                _ => (Propagation::Private, true),
+            }),
         };
         let left = changes.make(tree.as_fd(), &mut session.recorder)?;
         match attach_tree(&tree, plan, container) {
@@ -118,7 +122,9 @@ fn bind_by_path(session: &mut ChildSession, container: &ContainerPlan, proc: &Pr
     let target = open()?;
     legacy::bind_path(&container.rootfs, true, false, target.as_fd(), proc)?;
     let mount = open()?;
-    legacy::propagate(mount.as_fd(), Propagation::Private, true, proc)?;
+    if container.propagation.0 != Propagation::Slave {
+        legacy::propagate(mount.as_fd(), Propagation::Private, true, proc)?;
+    }
     Ok(mount)
 }
 
@@ -166,13 +172,15 @@ impl Root {
 
     /// Gives the root mount its propagation and, last, takes the right to write.
     pub(super) fn finish(&self, container: &ContainerPlan, proc: &Proc) -> Result<()> {
-        let (propagation, recursive) = container.propagation;
+        // The mounts below have their own, each as it was asked for.
+        let (propagation, recursive) = (container.propagation.0, false);
         let readonly = if container.readonly_rootfs { attr::RDONLY } else { 0 };
         let changes = Changes {
             attrs: Attrs { set: readonly, clear: 0 },
             recursive: Attrs::default(),
-            // All mounts were made private already.
-            propagation: (propagation != Propagation::Private).then_some((propagation, recursive)),
+            // Private and slave it is already.
+            propagation: matches!(propagation, Propagation::Shared | Propagation::Unbindable)
+                .then_some((propagation, recursive)),
         };
         if !container.own_mounts {
             return Ok(());

@@ -10,7 +10,6 @@ use super::ChildSession;
 use super::identity::Start;
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
-use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
@@ -21,20 +20,20 @@ use crate::sys;
 pub(super) fn wait_and_execute(
     session: &mut ChildSession,
     plan: &ChildPlan,
-    proc: &Proc,
+    own_pid: i32,
     start: Start,
 ) -> Result<Infallible> {
     let (message, mut fds) = session.expect(Kind::Release)?;
     match (message, fds.pop()) {
         (ToChild::Release { wait_for_start: true }, Some(listener)) => {
             let mut caller = wait_for_start(listener)?;
-            let result = execute(&mut caller, plan, proc, start);
+            let result = execute(&mut caller, plan, own_pid, start);
             if let Err(error) = &result {
                 caller.fail(error.clone());
             }
             result
         }
-        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, proc, start),
+        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, own_pid, start),
         _ => Err(ProtocolError::Inconsistent("Release without the socket it announces".into()).into()),
     }
 }
@@ -55,17 +54,17 @@ fn wait_for_start(listener: OwnedFd) -> Result<ChildSession> {
     }
 }
 
-fn execute(session: &mut ChildSession, plan: &ChildPlan, proc: &Proc, start: Start) -> Result<Infallible> {
+fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start) -> Result<Infallible> {
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let since = session.recorder.now();
-        let state = crate::hooks::state_json(&container.state, "created", proc.own_pid()?);
+        let state = crate::hooks::state_json(&container.state, "created", own_pid);
         let hooks = &container.start_container_hooks;
         crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")))?;
         session.recorder.step("hooks", since, || "startContainer".into());
     }
     sys::exec::reset_signals();
-    session.flush_trace()?;
     session.send(ToParent::Executing, &[])?;
+    session.flush_trace()?;
     // The filter comes last of all, so that it need allow nothing but execve.
     if let Some(program) = &start.filter {
         sys::seccomp::load(program, plan.filter_flags).context(|| "load the seccomp filter")?;

@@ -56,7 +56,8 @@ impl List {
                 Ok(container) => containers.push(container),
                 // Deleted since, or not yet written.
                 Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
+                // One that can't be read hides no other.
+                Err(e) => log::warn!("container `{id}`: {e}"),
             }
         }
         if self.quiet {

@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
 use crate::plan::load;
+use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::{Choices, Plan};
 use crate::procfs::Proc;
@@ -76,7 +77,7 @@ pub struct Created {
 /// # Errors
 /// What is wrong with the request, the bundle, the host or the payload.
 pub fn create(request: &Request<'_>) -> Result<Created> {
-    let mut recorder = request.trace.recorder();
+    let mut recorder = request.trace.recorder()?;
     let result = try_create(request, &mut recorder);
     if let Err(error) = &result {
         recorder.error(error);
@@ -119,6 +120,10 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         Some(cgroup) => Some(host.cgroups.record(&cgroup.path).context(|| "plan the cgroup")?),
         None => None,
     };
+    plan.place_cgroups(|controller| {
+        let dir = cgroup_record.as_ref()?.v1(controller)?;
+        Some(dir.full_path().into())
+    });
     recorder.step("plan", since, || format!("`{}`", config.display()));
 
     // From here on something is made, and undone on failure. The record of it comes first.
@@ -207,9 +212,21 @@ fn converse(
     }
     let late = plan.id_maps.as_ref().filter(|_| gated.is_none());
     talk.open(&plan.child, joined, gated, late)?;
-    super::sources::stream(&mut talk.session, plan, cgroup.map(Cgroup::record))?;
+    let record_of_cgroup = cgroup.map(Cgroup::record);
+    let locked = plan.namespaces.has_user() && plan.namespaces.new & flag::MOUNT != 0;
+    if locked {
+        talk.await_namespaces(&plan.child)?;
+        let there = namespaces::InMountNamespace::enter(talk.child.pid, &mut talk.session.recorder)?;
+        let streamed = super::sources::stream(&mut talk.session, plan, record_of_cgroup);
+        there.leave()?;
+        streamed?;
+    } else {
+        super::sources::stream(&mut talk.session, plan, record_of_cgroup)?;
+    }
     let filter = talk.compile_filter(plan.filter.as_ref())?;
-    talk.await_namespaces(&plan.child)?;
+    if !locked {
+        talk.await_namespaces(&plan.child)?;
+    }
     let pid = talk.child.pid;
     if let Some(score) = plan.child.process.oom_score_adj {
         talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
@@ -273,9 +290,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
 /// A failure after hooks have run: what they made is theirs to take back; runtime-spec, runtime.md, "Lifecycle".
 fn after_failure(plan: &Plan) {
     let state = plan.child.container.as_ref().map(|c| crate::hooks::state_json(&c.state, "stopped", 0));
-    if let Err(e) = crate::hooks::run("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None) {
-        log::warn!("{e}");
-    }
+    crate::hooks::run_all("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None);
 }
 
 /// Writes a pid file as engines read it: decimal, no newline, there at once or not at all.

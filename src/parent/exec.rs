@@ -65,7 +65,7 @@ pub struct Executed {
 /// # Errors
 /// A container that does not run, or what is wrong with the process.
 pub fn exec(request: &Request<'_>) -> Result<Executed> {
-    let mut recorder = request.trace.recorder();
+    let mut recorder = request.trace.recorder()?;
     let result = try_exec(request, &mut recorder);
     if let Err(error) = &result {
         recorder.error(error);

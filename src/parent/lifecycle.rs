@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;
 use crate::protocol::channel::Channel;
+use crate::protocol::event::Recorder;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
 use crate::protocol::{Kind as MessageKind, ToChild};
@@ -162,15 +163,16 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
             return Err(Error::new(Kind::State, message));
         }
     }
-    execute(dir.call()?, &id, trace)?;
+    let recorder = trace.recorder()?;
+    execute(dir.call()?, &id, trace, recorder)?;
     drop(lock);
     run_poststart(&record);
     Ok(())
 }
 
-fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile) -> Result<()> {
+fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile, recorder: Recorder) -> Result<()> {
     let channel = Channel::from_socket(socket);
-    let mut session = ParentSession::parent(channel, Sequence::start(), trace.recorder());
+    let mut session = ParentSession::parent(channel, Sequence::start(), recorder);
     let mut converse = || {
         session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
         session.expect(MessageKind::Executing)?;
@@ -190,9 +192,7 @@ fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile) -> Result<()> {
 pub fn run_poststart(record: &Record) {
     let pid = record.process.map_or(0, |p| p.pid);
     let state = crate::hooks::state_json(&record.state, "running", pid);
-    if let Err(e) = crate::hooks::run("poststart", &record.poststart, &state, Some(&record.state.bundle)) {
-        log::warn!("{e}");
-    }
+    crate::hooks::run_all("poststart", &record.poststart, &state, Some(&record.state.bundle));
 }
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
@@ -225,9 +225,7 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     }
     dir.remove()?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
-    if let Err(e) = crate::hooks::run("poststop", &record.poststop, &state, None) {
-        log::warn!("{e}");
-    }
+    crate::hooks::run_all("poststop", &record.poststop, &state, None);
     Ok(())
 }
 

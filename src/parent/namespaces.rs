@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Error, Result};
 use crate::plan::namespaces::{Join, Namespaces, flag, proc_name};
 use crate::procfs::Proc;
+use crate::protocol::event::Recorder;
 
 /// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it.
 pub(super) struct Joined {
@@ -113,5 +114,37 @@ impl ForChildren {
             nix::sched::setns(&own, CloneFlags::from_bits_retain(flag as i32))
                 .context(|| format!("go back to the runtime's own {} namespace", proc_name(flag)))
         })
+    }
+}
+
+/// This process, for a while, in the child's mount namespace: with the host's rights, but with the mounts as a user
+/// namespace has them. The kernel has locked those (mount_namespaces(7)): a copy of a read-only mount that is taken here
+/// stays read-only for the container's root, where one taken on the host could be made writable.
+pub(super) struct InMountNamespace(Option<(OwnedFd, OwnedFd)>);
+
+impl InMountNamespace {
+    /// Enters. An ordinary user has no right to, and none to open trees either: the child takes the path-based way.
+    pub(super) fn enter(pid: i32, recorder: &mut Recorder) -> Result<InMountNamespace> {
+        let open = |path: &str, flags: OFlags| {
+            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).context(|| format!("open `{path}`"))
+        };
+        let own = open("/proc/self/ns/mnt", OFlags::RDONLY)?;
+        let cwd = open(".", OFlags::PATH)?;
+        let theirs = open(&format!("/proc/{pid}/ns/mnt"), OFlags::RDONLY)?;
+        match nix::sched::setns(&theirs, CloneFlags::CLONE_NEWNS) {
+            Ok(()) => Ok(InMountNamespace(Some((own, cwd)))),
+            Err(nix::errno::Errno::EPERM) => {
+                recorder.fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());
+                Ok(InMountNamespace(None))
+            }
+            Err(errno) => Err(errno).context(|| "setns to the container's mount namespace"),
+        }
+    }
+
+    /// Goes back, to the working directory too.
+    pub(super) fn leave(self) -> Result<()> {
+        let Some((own, cwd)) = self.0 else { return Ok(()) };
+        nix::sched::setns(&own, CloneFlags::CLONE_NEWNS).context(|| "go back to the runtime's own mount namespace")?;
+        rustix::process::fchdir(&cwd).context(|| "go back to the working directory")
     }
 }

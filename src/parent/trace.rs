@@ -38,8 +38,14 @@ impl TraceFile {
     }
 
     /// The parent's recorder.
-    pub fn recorder(&self) -> Recorder {
-        Recorder::new(Side::Parent, self.is_on())
+    ///
+    /// # Errors
+    /// A file that can't be written: better now than after the container is made.
+    pub fn recorder(&self) -> Result<Recorder> {
+        if let Some(path) = &self.0 {
+            append(path, "").context(|| format!("write the trace `{}`", path.display()))?;
+        }
+        Ok(Recorder::new(Side::Parent, self.is_on()))
     }
 
     /// Appends a command's events.

@@ -294,6 +294,23 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Completes the plan once the places of the container's control groups are known: without a cgroup namespace, they
+    /// are what its `/sys/fs/cgroup` shows.
+    pub fn place_cgroups(&mut self, place: impl Fn(&str) -> Option<PathBuf>) {
+        let Some(container) = &mut self.child.container else { return };
+        for mount in &mut container.mounts {
+            let mounts::What::CgroupV1(cgroup) = &mut mount.what else { continue };
+            for entry in &mut cgroup.entries {
+                let controller = entry.data.split(',').next().unwrap_or_default();
+                if let (Some(bind), Some(place)) = (&mut entry.bind, place(controller)) {
+                    bind.source = place;
+                }
+            }
+        }
+    }
+}
+
 impl ChildPlan {
     /// Plans a process that joins a running container, whose namespaces, beside the pid namespace that the parent sets
     /// itself, are joined first. `late_pid` if the parent could not.

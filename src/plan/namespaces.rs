@@ -75,6 +75,8 @@ pub struct ChildNamespaces {
     pub time_offsets: Option<TimeOffsets>,
     /// A pid or time namespace is entered only by a new process.
     pub fork: bool,
+    /// The network namespace is new: its `lo` is brought up, as every runtime does.
+    pub loopback: bool,
 }
 
 /// The text of `/proc/PID/timens_offsets`; time_namespaces(7).
@@ -143,6 +145,7 @@ impl Namespaces {
             plan.child.fork = time_late;
         }
         plan.child.time_offsets = offsets;
+        plan.child.loopback = new & flag::NET != 0;
         plan.join = joins;
         if joins_pid && !late {
             let at = plan.join.iter().position(|j| j.flag == flag::PID).unwrap_or_default();

@@ -150,6 +150,14 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         self.channel.send(&message, fds).map(drop)
     }
 
+    /// A copy of this side, in the process it was forked from, has sent a message of this kind.
+    ///
+    /// # Errors
+    /// It is not legal here.
+    pub fn was_sent(&mut self, kind: Kind) -> Result<()> {
+        Ok(self.sequence.advance(self.sends, kind, true)?)
+    }
+
     /// Waits for a message of this kind. Traces that come before it are taken over.
     ///
     /// # Errors

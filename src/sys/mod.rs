@@ -9,6 +9,7 @@ pub mod clone;
 pub mod exec;
 pub mod mount;
 pub mod namespace;
+pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

@@ -7,7 +7,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::legacy;
 use crate::error::{Context, Error, Result};
-use crate::plan::options::{Attrs, Propagation};
+use crate::plan::options::{Attrs, Propagation, attr};
 use crate::procfs::Proc;
 use crate::protocol::event::Recorder;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -55,6 +55,14 @@ impl Changes {
         for (recursive, attr) in self.calls() {
             match mount_setattr(tree, recursive, &attr) {
                 Ok(()) => {}
+                // Engines say `rw` of everything. A user namespace may not make writable what the host has read-only:
+                // it stays so, as under every runtime.
+                Err(Errno::PERM) if attr.clear & !attr::ATIME != 0 => {
+                    recorder.fallback("locked flags", || format!("mount_setattr {}: they stay", describe(&attr)));
+                    let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
+                    mount_setattr(tree, recursive, &attr)
+                        .context(|| format!("mount_setattr {}", describe(&attr)))?;
+                }
                 Err(Errno::NOSYS) => {
                     recorder.fallback("mount_setattr", || "ENOSYS: remount by path once attached".into());
                     return Ok(Some(self));

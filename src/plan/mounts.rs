@@ -204,14 +204,14 @@ fn cgroup(
     around: &Surroundings<'_>,
     sources: &mut Sources,
 ) -> What {
-    // Every runtime makes them so, and engines rely on it.
-    attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;
     options.data.clear();
     if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
         // The superblock is the machine's one and only: read-only is a matter of the mount.
         options.attrs.set &= !attr::RDONLY;
         return What::Filesystem(filesystem("cgroup2", mount, options, around, sources));
     }
+    // Every runtime makes the mounts of v1 so, whatever is asked for.
+    attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let own_namespace = around.namespaces.new & flag::CGROUP != 0;
     let entries = around.host.cgroups.v1_controllers().into_iter().map(|controllers| {
         let data = controllers.join(",");

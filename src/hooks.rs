@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_failure_says_which_hook_and_what_it_said() {
-        let error = run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}", None).unwrap_err();
+        let error =
+            run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}", None).unwrap_err();
         assert_eq!(error.to_string(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
     }
 

@@ -60,8 +60,7 @@ impl Changes {
                 Err(Errno::PERM) if attr.clear & !attr::ATIME != 0 => {
                     recorder.fallback("locked flags", || format!("mount_setattr {}: they stay", describe(&attr)));
                     let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
-                    mount_setattr(tree, recursive, &attr)
-                        .context(|| format!("mount_setattr {}", describe(&attr)))?;
+                    mount_setattr(tree, recursive, &attr).context(|| format!("mount_setattr {}", describe(&attr)))?;
                 }
                 Err(Errno::NOSYS) => {
                     recorder.fallback("mount_setattr", || "ENOSYS: remount by path once attached".into());

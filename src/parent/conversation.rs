@@ -61,13 +61,13 @@ impl Conversation<'_> {
     }
 
     /// Compiles the filter, while the child is at its mounts.
-    pub(super) fn compile_filter(&mut self, filter: Option<&FilterPlan>) -> Result<Option<Vec<u8>>> {
+    pub(super) fn compile_filter(&mut self, filter: Option<&FilterPlan>, cache: &Path) -> Result<Option<Vec<u8>>> {
         let Some(filter) = filter else { return Ok(None) };
         let since = self.session.recorder.now();
-        let program = super::filter::compile(filter)?;
-        let instructions = program.len() / crate::sys::seccomp::INSTRUCTION_SIZE;
-        self.session.recorder.step("seccomp", since, || format!("{instructions} instructions"));
-        Ok(Some(program))
+        let compiled = super::filter::program(filter, cache)?;
+        let instructions = compiled.program.len() / crate::sys::seccomp::INSTRUCTION_SIZE;
+        self.session.recorder.step("seccomp", since, || format!("{instructions} instructions, {}", compiled.how));
+        Ok(Some(compiled.program))
     }
 
     /// Sends the compiled filter.
@@ -88,7 +88,13 @@ impl Conversation<'_> {
     }
 
     /// Runs the hooks of the runtime namespace between the container's mounts and its pivot.
-    pub(super) fn run_hooks(&mut self, plan: &ChildPlan, hooks: &hooks::Hooks, state: &str, bundle: &Path) -> Result<()> {
+    pub(super) fn run_hooks(
+        &mut self,
+        plan: &ChildPlan,
+        hooks: &hooks::Hooks,
+        state: &str,
+        bundle: &Path,
+    ) -> Result<()> {
         if !plan.shape.hooks {
             return Ok(());
         }

@@ -1,6 +1,13 @@
 //! Compiles a seccomp filter, by libseccomp. seccomp_rule_add(3), seccomp_export_bpf(3).
+//!
+//! libseccomp takes some ten milliseconds for the four hundred rules of an engine's default profile, more than the whole
+//! rest of a container's start; so what it made is kept, by the content of the profile.
 
+use std::fmt::Write as _;
+use std::fs::DirBuilder;
 use std::io::{Read, Seek};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpArch, ScmpFilterContext, ScmpSyscall};
@@ -8,12 +15,70 @@ use rustix::fs::MemfdFlags;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::seccomp::FilterPlan;
+use crate::state::replace;
+use crate::sys::seccomp::INSTRUCTION_SIZE;
+use sha2::{Digest, Sha256};
 
-/// The program, ready for seccomp(2).
+/// How many compiled filters are kept; a host has a handful of profiles.
+const KEPT: usize = 64;
+
+/// A compiled filter.
+pub(super) struct Compiled {
+    pub(super) program: Vec<u8>,
+    /// How it was come by, for the trace.
+    pub(super) how: String,
+}
+
+/// The program for a filter: from the cache in `dir`, or compiled, and kept there.
 ///
 /// # Errors
-/// libseccomp's, with the rule.
-pub(super) fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
+/// libseccomp's, with the rule. A cache that can't be used costs time, and is told in the trace.
+pub(super) fn program(plan: &FilterPlan, dir: &Path) -> Result<Compiled> {
+    let path = dir.join(key(plan));
+    if let Ok(program) = std::fs::read(&path)
+        && !program.is_empty()
+        && program.len().is_multiple_of(INSTRUCTION_SIZE)
+    {
+        return Ok(Compiled { program, how: "from the cache".into() });
+    }
+    let program = compile(plan)?;
+    let how = match keep(&path, &program) {
+        Ok(()) => "compiled".into(),
+        Err(e) => format!("compiled; not kept: {e}"),
+    };
+    Ok(Compiled { program, how })
+}
+
+/// A name that no other filter, compiler or version of this program has.
+fn key(plan: &FilterPlan) -> PathBuf {
+    let version = libseccomp::ScmpVersion::current().map(|v| v.to_string()).unwrap_or_default();
+    let text = format!("{plan:?} {version} {} {}", env!("CARGO_PKG_VERSION"), env!("TANDEM_COMMIT"));
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter()
+        .fold(String::new(), |mut name, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(name, "{byte:02x}");
+            name
+        })
+        .into()
+}
+
+fn keep(path: &Path, program: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut kept: Vec<_> = std::fs::read_dir(dir)?
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    kept.sort();
+    for (_, oldest) in kept.iter().take((kept.len() + 1).saturating_sub(KEPT)) {
+        std::fs::remove_file(oldest)?;
+    }
+    replace(path, program)
+}
+
+/// The program, ready for seccomp(2).
+fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |e: SeccompError| Error::config(format!("`linux.seccomp`: {what}: {e}"))
@@ -91,7 +156,27 @@ mod tests {
                 "syscalls":[{"names":["read","not_a_call"],"action":"SCMP_ACT_ALLOW"}]}"#,
         ))
         .unwrap();
-        assert!(!program.is_empty() && program.len().is_multiple_of(crate::sys::seccomp::INSTRUCTION_SIZE));
+        assert!(!program.is_empty() && program.len().is_multiple_of(INSTRUCTION_SIZE));
+    }
+
+    #[test]
+    fn a_kept_filter_is_the_same_and_a_broken_one_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan =
+            plan(r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}"#);
+        let first = program(&plan, dir.path()).unwrap();
+        let second = program(&plan, dir.path()).unwrap();
+        assert_eq!((first.how.as_str(), second.how.as_str()), ("compiled", "from the cache"));
+        assert_eq!(first.program, second.program);
+        std::fs::write(dir.path().join(key(&plan)), "broken!").unwrap();
+        assert_eq!(program(&plan, dir.path()).unwrap().program, first.program);
+    }
+
+    #[test]
+    fn the_cache_stays_small() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..KEPT + 10).for_each(|i| keep(&dir.path().join(i.to_string()), b"x").unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), KEPT);
     }
 
     #[test]

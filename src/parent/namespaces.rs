@@ -134,7 +134,8 @@ impl InMountNamespace {
         match nix::sched::setns(&theirs, CloneFlags::CLONE_NEWNS) {
             Ok(()) => Ok(InMountNamespace(Some((own, cwd)))),
             Err(nix::errno::Errno::EPERM) => {
-                recorder.fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());
+                recorder
+                    .fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());
                 Ok(InMountNamespace(None))
             }
             Err(errno) => Err(errno).context(|| "setns to the container's mount namespace"),

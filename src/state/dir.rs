@@ -54,6 +54,11 @@ impl StateRoot {
         Ok(StateRoot { path: base.join("tandem") })
     }
 
+    /// Where compiled seccomp filters are kept. No container can have this name.
+    pub fn filter_cache(&self) -> PathBuf {
+        self.path.join("@filters")
+    }
+
     /// Makes a container's directory, which claims the ID.
     ///
     /// # Errors

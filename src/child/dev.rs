@@ -8,8 +8,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::attach::{Target, name};
+use super::mounts::Mounter;
 use super::rootfs::Root;
-use super::slots::{Opened, Slots};
+use super::slots::Opened;
 use super::tree::{self, Changes};
 use super::{ChildSession, legacy, refused};
 use crate::error::{Context, Error, Result};
@@ -29,13 +30,8 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Attaches all device nodes and makes the links. Nothing where the configuration brings its own `/dev`.
-pub(super) fn populate(
-    session: &mut ChildSession,
-    slots: &mut Slots,
-    root: &Root,
-    container: &ContainerPlan,
-    proc: &Proc,
-) -> Result<()> {
+pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> Result<()> {
+    let Mounter { session, slots, root, proc } = mounter;
     if !container.own_dev {
         return Ok(());
     }

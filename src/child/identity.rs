@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
 use super::terminal::Terminal;
-use super::{capabilities, process};
+use super::{ChildSession, capabilities, process};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, UserPlan};
@@ -32,6 +32,7 @@ pub(super) struct Start {
 
 /// Changes everything about this process that says whose it is.
 pub(super) fn become_user(
+    session: &mut ChildSession,
     plan: &ChildPlan,
     proc: &Proc,
     terminal: Option<Terminal>,
@@ -51,7 +52,11 @@ pub(super) fn become_user(
     // what is done before. What exec gives the payload does not depend on this: its permitted set comes from the
     // bounding, inheritable and ambient sets alone (capabilities(7), "Transformation of capabilities during execve").
     let extra = if filter.is_some() && !ours.no_new_privileges { capabilities::SYS_ADMIN } else { 0 };
-    capabilities::apply(&ours.capabilities, extra)?;
+    let lacking = capabilities::apply(&ours.capabilities, extra)?;
+    if !lacking.is_empty() {
+        let why = || format!("{lacking:?}: asked for, and the runtime does not have them to give");
+        session.recorder.fallback("capabilities", why);
+    }
     if entered.is_err() {
         enter(&ours.cwd)?;
     }

@@ -60,7 +60,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     };
     process::apply(&plan.process, &proc)?;
     let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
-    let start = identity::become_user(&plan, &proc, terminal, filter)?;
+    let start = identity::become_user(session, &plan, &proc, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
     let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
@@ -81,10 +81,11 @@ fn build(
     let mut slots = Slots::default();
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
     if root.pivots_early() {
-        root.change(session, container, proc)?;
+        root.change(session, container)?;
     }
-    mounts::mount_all(session, &mut slots, &root, container, proc)?;
-    dev::populate(session, &mut slots, &root, container, proc)?;
+    let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc };
+    mounts::mount_all(&mut mounter, container)?;
+    dev::populate(&mut mounter, container)?;
     rootfs::make_working_directory(&root, &plan.process.cwd)?;
     if plan.shape.hooks {
         session.flush_trace()?;
@@ -94,11 +95,11 @@ fn build(
     }
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
     if !root.pivots_early() {
-        root.change(session, container, proc)?;
+        root.change(session, container)?;
     }
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;
-    root.finish(container, proc)?;
+    root.finish(session, container, proc)?;
     Ok(terminal)
 }
 

@@ -18,7 +18,7 @@ use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
 use crate::plan::options::{Attrs, Propagation};
 use crate::procfs::Proc;
 
-/// What every mount needs.
+/// What every mount and every device needs.
 pub(super) struct Mounter<'a> {
     pub(super) session: &'a mut ChildSession,
     pub(super) slots: &'a mut Slots,
@@ -27,14 +27,7 @@ pub(super) struct Mounter<'a> {
 }
 
 /// Mounts all, in order.
-pub(super) fn mount_all(
-    session: &mut ChildSession,
-    slots: &mut Slots,
-    root: &Root,
-    container: &ContainerPlan,
-    proc: &Proc,
-) -> Result<()> {
-    let mut mounter = Mounter { session, slots, root, proc };
+pub(super) fn mount_all(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> Result<()> {
     container.mounts.iter().try_for_each(|mount| {
         let since = mounter.session.recorder.now();
         let how = mounter.mount(mount).context(|| format!("mount {}", describe(mount)))?;

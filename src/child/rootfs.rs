@@ -143,7 +143,7 @@ impl Root {
     }
 
     /// The point of no return: this becomes `/`, and the host is gone.
-    pub(super) fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+    pub(super) fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
         let since = session.recorder.now();
         rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
         let how = match container.root_change {
@@ -165,13 +165,12 @@ impl Root {
         };
         rustix::process::chdir("/").context(|| "chdir to `/`")?;
         self.changed = true;
-        let _ = proc;
         session.recorder.step("change root", since, || how.into());
         Ok(())
     }
 
     /// Gives the root mount its propagation and, last, takes the right to write.
-    pub(super) fn finish(&self, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+    pub(super) fn finish(&self, session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<()> {
         // The mounts below have their own, each as it was asked for.
         let (propagation, recursive) = (container.propagation.0, false);
         let readonly = if container.readonly_rootfs { attr::RDONLY } else { 0 };
@@ -185,8 +184,8 @@ impl Root {
         if !container.own_mounts {
             return Ok(());
         }
-        let mut off = crate::protocol::event::Recorder::new(crate::protocol::event::Side::Child, false);
-        tree::change_attached(self.mount.as_fd(), changes, proc, &mut off).context(|| "set up the root mount")
+        tree::change_attached(self.mount.as_fd(), changes, proc, &mut session.recorder)
+            .context(|| "set up the root mount")
     }
 
     /// A copy of a mount, attached or detached, at an fd of this namespace.

@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+mod properties;
 pub mod resources;
 pub mod seccomp;
 pub mod sources;
@@ -18,7 +19,7 @@ pub mod sources;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ use mounts::MountPlan;
 use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
 use options::Propagation;
 use process::{Extras, ProcessPlan};
+use properties::{named, paths, personality, rootfs_propagation, sysctls};
 use resources::Resources;
 use seccomp::FilterPlan;
 use sources::{Source, Sources};
@@ -358,98 +360,6 @@ fn binds_dev(mount: &MountPlan) -> bool {
     mount.destination == Path::new("/dev") && matches!(mount.what, mounts::What::Bind(_))
 }
 
-fn paths(paths: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>> {
-    let paths = paths.unwrap_or_default().iter().enumerate();
-    paths
-        .map(|(i, path)| match path.starts_with('/') && path.len() > 1 {
-            true => Ok(PathBuf::from(path)),
-            false => Err(Error::config(format!("`{at}[{i}]`: `{path}` is not an absolute path"))),
-        })
-        .collect()
-}
-
-fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
-    match linux.rootfs_propagation().as_deref() {
-        None | Some("") => Ok((Propagation::Private, true)),
-        Some(word) => Propagation::parse(word)
-            .ok_or_else(|| Error::config(format!("`linux.rootfsPropagation`: `{word}` is no propagation type"))),
-    }
-}
-
-/// A host name needs a namespace of its own, or it would rename the host.
-fn named(name: &Option<String>, property: &str, namespaces: &Namespaces) -> Result<Option<String>> {
-    match name.as_ref().filter(|n| !n.is_empty()) {
-        Some(_) if !namespaces.has(flag::UTS) => {
-            Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")))
-        }
-        Some(name) if name.len() > 64 => Err(Error::config(format!("`{property}` has over 64 characters"))),
-        name => Ok(name.cloned()),
-    }
-}
-
-/// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
-fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
-    const IPC: [&str; 9] = [
-        "kernel/msgmax",
-        "kernel/msgmnb",
-        "kernel/msgmni",
-        "kernel/sem",
-        "kernel/shmall",
-        "kernel/shmmax",
-        "kernel/shmmni",
-        "kernel/shm_rmid_forced",
-        "fs/mqueue/",
-    ];
-    let mut all: Vec<(String, String)> = vec![];
-    for (name, value) in linux.sysctl().iter().flatten() {
-        // Both spellings are in use: dots for slashes, and, for names with a dot in them, slashes themselves.
-        let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
-        let path = if first == Some(b'.') {
-            name.replace('.', "\0").replace('/', ".").replace('\0', "/")
-        } else {
-            name.clone()
-        };
-        let needs = match path.as_str() {
-            p if p.starts_with("net/") => Some((flag::NET, "network")),
-            p if IPC.iter().any(|i| p == *i || (i.ends_with('/') && p.starts_with(i))) => Some((flag::IPC, "ipc")),
-            "kernel/domainname" | "kernel/hostname" => Some((flag::UTS, "uts")),
-            _ => None,
-        };
-        match needs {
-            _ if path.split('/').any(|c| c.is_empty() || c == "..") => {
-                return Err(Error::config(format!("`linux.sysctl`: `{name}` is no sysctl")));
-            }
-            None => {
-                return Err(Error::config(format!(
-                    "`linux.sysctl`: `{name}` is not namespaced: it would change the host"
-                )));
-            }
-            Some((flag, kind)) if !namespaces.has(flag) => {
-                let message = format!("`linux.sysctl`: `{name}` needs a {kind} namespace in `linux.namespaces`");
-                return Err(Error::config(message));
-            }
-            Some(_) => all.push((path, value.clone())),
-        }
-    }
-    all.sort();
-    Ok(all)
-}
-
-fn personality(linux: &Linux) -> Result<Option<u32>> {
-    const PER_LINUX: u32 = 0;
-    const PER_LINUX32: u32 = 8;
-    let Some(personality) = linux.personality() else {
-        return Ok(None);
-    };
-    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::config("`linux.personality.flags`: the specification defines none"));
-    }
-    Ok(Some(match personality.domain() {
-        LinuxPersonalityDomain::PerLinux => PER_LINUX,
-        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
-    }))
-}
-
 fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, disabled: bool) -> Result<Option<CgroupPlan>> {
     let resources = linux.resources().as_ref().map(Resources::from_spec).transpose()?.unwrap_or_default();
     if disabled {
@@ -466,100 +376,4 @@ fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, disabled: bool) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan> {
-        let mut spec = serde_json::json!({
-            "ociVersion": "1.0.2",
-            "root": {"path": "rootfs"},
-            "process": {"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0}},
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}]},
-        });
-        change(&mut spec);
-        let choices = Choices { no_pivot: false, no_cgroup: false, trace: false, extras: Extras::default() };
-        let spec = load::spec_from_text(spec.to_string().as_bytes())?;
-        let host = Host { root: true, initial_userns: true, ..Host::default() };
-        Plan::from_spec(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices)
-    }
-
-    #[test]
-    fn paths_are_the_bundles() {
-        let plan = plan(|_| {}).unwrap();
-        assert_eq!(plan.rootfs, Path::new("/b/rootfs"));
-        assert_eq!(plan.devices.len(), 6);
-        assert_eq!(plan.sources.len(), 7);
-        assert_eq!(plan.cgroup.unwrap().path, Path::new("/x"));
-    }
-
-    #[test]
-    fn what_would_change_the_host_is_refused() {
-        for change in [
-            r#"{"linux":{"sysctl":{"net.ipv4.ip_forward":"1"}}}"#,
-            r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"network"}],"sysctl":{"kernel.panic":"1"}}}"#,
-            r#"{"linux":{"namespaces":[{"type":"mount"}]},"hostname":"h"}"#,
-            r#"{"linux":{"namespaces":[]},"mounts":[{"destination":"/x","type":"tmpfs"}]}"#,
-            r#"{"linux":{"namespaces":[],"maskedPaths":["/proc/kcore"]}}"#,
-        ] {
-            let patch: serde_json::Map<_, _> = serde_json::from_str(change).unwrap();
-            assert!(plan(|spec| spec.as_object_mut().unwrap().extend(patch)).is_err(), "{change}");
-        }
-    }
-
-    #[test]
-    fn sysctls_are_paths_in_either_spelling() {
-        let plan = plan(|spec| {
-            spec["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({"type": "network"}));
-            spec["linux"]["sysctl"] =
-                serde_json::json!({"net.ipv4.conf.eth0/1.forwarding": "1", "net/ipv4/conf/eth0.2/x": "2"});
-        })
-        .unwrap();
-        let names: Vec<_> = plan.child.container.unwrap().sysctls.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.2/x"]);
-    }
-
-    #[test]
-    fn a_bound_dev_is_left_alone() {
-        let plan = plan(|spec| {
-            spec["mounts"] = serde_json::json!([{"destination": "/dev", "source": "/dev", "options": ["rbind"]}]);
-        })
-        .unwrap();
-        assert!(plan.devices.is_empty());
-        assert!(!plan.child.container.unwrap().own_dev);
-    }
-
-    #[test]
-    fn a_mount_gets_a_slot_and_a_clean_destination() {
-        let plan = plan(|spec| {
-            spec["mounts"] = serde_json::json!([
-                {"destination": "/a/../b/./c", "source": "data", "options": ["bind", "ro"]},
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-            ]);
-        })
-        .unwrap();
-        let container = plan.child.container.unwrap();
-        assert_eq!(container.mounts[0].destination, Path::new("/b/c"));
-        let path = PathBuf::from("/b/data");
-        assert_eq!(plan.sources[1], Source::Path { path, recursive: false, nofollow: false });
-        assert_eq!(container.devices[0].1, 2);
-    }
-
-    #[test]
-    fn the_plan_survives_the_socket() {
-        let plan = plan(|_| {}).unwrap().child;
-        let bytes = crate::protocol::codec::encode_payload(&plan).unwrap();
-        assert_eq!(crate::protocol::codec::decode_payload::<ChildPlan>(&bytes).unwrap(), plan);
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_and_not_ignored() {
-        for change in [
-            r#"{"linux":{"namespaces":[{"type":"mount"}],"intelRdt":{"closID":"x"}}}"#,
-            r#"{"mounts":[{"destination":"/x","source":"/x","options":["idmap","bind"]}]}"#,
-            r#"{"root":{"path":""}}"#,
-        ] {
-            let patch: serde_json::Map<_, _> = serde_json::from_str(change).unwrap();
-            assert!(plan(|spec| spec.as_object_mut().unwrap().extend(patch)).is_err(), "{change}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,101 @@
+//! Single properties of `linux` and of the top level: names, sysctls, masked paths, propagation, personality.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, LinuxPersonalityDomain};
+
+use super::namespaces::{Namespaces, flag};
+use super::options::Propagation;
+use crate::error::{Error, Result};
+
+pub(super) fn paths(paths: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>> {
+    let paths = paths.unwrap_or_default().iter().enumerate();
+    paths
+        .map(|(i, path)| match path.starts_with('/') && path.len() > 1 {
+            true => Ok(PathBuf::from(path)),
+            false => Err(Error::config(format!("`{at}[{i}]`: `{path}` is not an absolute path"))),
+        })
+        .collect()
+}
+
+pub(super) fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("") => Ok((Propagation::Private, true)),
+        Some(word) => Propagation::parse(word)
+            .ok_or_else(|| Error::config(format!("`linux.rootfsPropagation`: `{word}` is no propagation type"))),
+    }
+}
+
+/// A host name needs a namespace of its own, or it would rename the host.
+pub(super) fn named(name: &Option<String>, property: &str, namespaces: &Namespaces) -> Result<Option<String>> {
+    match name.as_ref().filter(|n| !n.is_empty()) {
+        Some(_) if !namespaces.has(flag::UTS) => {
+            Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")))
+        }
+        Some(name) if name.len() > 64 => Err(Error::config(format!("`{property}` has over 64 characters"))),
+        name => Ok(name.cloned()),
+    }
+}
+
+/// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
+pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+    const IPC: [&str; 9] = [
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+        "fs/mqueue/",
+    ];
+    let mut all: Vec<(String, String)> = vec![];
+    for (name, value) in linux.sysctl().iter().flatten() {
+        // Both spellings are in use: dots for slashes, and, for names with a dot in them, slashes themselves.
+        let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
+        let path = if first == Some(b'.') {
+            name.replace('.', "\0").replace('/', ".").replace('\0', "/")
+        } else {
+            name.clone()
+        };
+        let needs = match path.as_str() {
+            p if p.starts_with("net/") => Some((flag::NET, "network")),
+            p if IPC.iter().any(|i| p == *i || (i.ends_with('/') && p.starts_with(i))) => Some((flag::IPC, "ipc")),
+            "kernel/domainname" | "kernel/hostname" => Some((flag::UTS, "uts")),
+            _ => None,
+        };
+        match needs {
+            _ if path.split('/').any(|c| c.is_empty() || c == "..") => {
+                return Err(Error::config(format!("`linux.sysctl`: `{name}` is no sysctl")));
+            }
+            None => {
+                return Err(Error::config(format!(
+                    "`linux.sysctl`: `{name}` is not namespaced: it would change the host"
+                )));
+            }
+            Some((flag, kind)) if !namespaces.has(flag) => {
+                let message = format!("`linux.sysctl`: `{name}` needs a {kind} namespace in `linux.namespaces`");
+                return Err(Error::config(message));
+            }
+            Some(_) => all.push((path, value.clone())),
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+pub(super) fn personality(linux: &Linux) -> Result<Option<u32>> {
+    const PER_LINUX: u32 = 0;
+    const PER_LINUX32: u32 = 8;
+    let Some(personality) = linux.personality() else {
+        return Ok(None);
+    };
+    if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
+        return Err(Error::config("`linux.personality.flags`: the specification defines none"));
+    }
+    Ok(Some(match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    }))
+}

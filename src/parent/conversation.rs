@@ -61,7 +61,11 @@ impl Conversation<'_> {
     }
 
     /// Compiles the filter, while the child is at its mounts.
-    pub(super) fn compile_filter(&mut self, filter: Option<&FilterPlan>, cache: &Path) -> Result<Option<Vec<u8>>> {
+    pub(super) fn compile_filter(
+        &mut self,
+        filter: Option<&FilterPlan>,
+        cache: Option<&Path>,
+    ) -> Result<Option<Vec<u8>>> {
         let Some(filter) = filter else { return Ok(None) };
         let since = self.session.recorder.now();
         let compiled = super::filter::program(filter, cache)?;

@@ -223,7 +223,7 @@ fn converse(
     } else {
         super::sources::stream(&mut talk.session, plan, record_of_cgroup)?;
     }
-    let filter = talk.compile_filter(plan.filter.as_ref(), &request.state.filter_cache())?;
+    let filter = talk.compile_filter(plan.filter.as_ref(), request.state.filter_cache())?;
     if !locked {
         talk.await_namespaces(&plan.child)?;
     }

@@ -195,7 +195,7 @@ fn converse(
         cgroup.join(talk.child.pid)?;
     }
     talk.open(plan, joined, None, None)?;
-    let filter = talk.compile_filter(filter, &request.state.filter_cache())?;
+    let filter = talk.compile_filter(filter, request.state.filter_cache())?;
     talk.send_filter(filter)?;
     talk.await_namespaces(plan)?;
     if let Some(score) = plan.process.oom_score_adj {

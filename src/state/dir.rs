@@ -23,6 +23,7 @@ const SOCKET: &str = "start.sock";
 #[derive(Clone, Debug)]
 pub struct StateRoot {
     path: PathBuf,
+    filters: Option<PathBuf>,
 }
 
 /// One container's directory.
@@ -38,25 +39,28 @@ impl StateRoot {
     /// # Errors
     /// An unreadable `/proc/self/uid_map`.
     pub fn choose(root: Option<&Path>) -> Result<StateRoot> {
-        if let Some(path) = root {
-            return Ok(StateRoot { path: path.into() });
-        }
         // Engines set it to an empty string for root.
         let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
         let machine_root = rustix::process::geteuid().is_root() && crate::plan::host::in_initial_userns()?;
         let base = match (machine_root, runtime_dir) {
-            (false, Some(dir)) => PathBuf::from(dir),
-            (false, None) if !rustix::process::geteuid().is_root() => {
-                PathBuf::from(format!("/tmp/tandem-{}", rustix::process::geteuid().as_raw()))
-            }
-            _ => PathBuf::from("/run"),
+            (false, Some(dir)) => Some(PathBuf::from(dir)),
+            (false, None) if !rustix::process::geteuid().is_root() => None,
+            _ => Some(PathBuf::from("/run")),
         };
-        Ok(StateRoot { path: base.join("tandem") })
+        let path = match (root, &base) {
+            (Some(root), _) => std::path::absolute(root).context(|| format!("--root `{}`", root.display()))?,
+            (None, Some(base)) => base.join("tandem"),
+            (None, None) => {
+                let message = "there is no place for the containers' state: XDG_RUNTIME_DIR is not set";
+                return Err(Error::new(Kind::Usage, message).advise("set it, or give --root"));
+            }
+        };
+        Ok(StateRoot { path, filters: base.map(|base| base.join("tandem-filters")) })
     }
 
-    /// Where compiled seccomp filters are kept. No container can have this name.
-    pub fn filter_cache(&self) -> PathBuf {
-        self.path.join("@filters")
+    /// Where compiled seccomp filters are kept: one place for all state roots, since a filter is known by its content.
+    pub fn filter_cache(&self) -> Option<&Path> {
+        self.filters.as_deref()
     }
 
     /// Makes a container's directory, which claims the ID.

@@ -62,19 +62,15 @@ impl Mounter<'_> {
     /// Attaches a tree of the host.
     pub(super) fn bind(&mut self, bind: &Bind, destination: &Path, changes: Changes) -> Result<&'static str> {
         match self.slots.take(self.session, bind.slot)? {
-            Opened::Tree(tree) if self.root.moves_mounts => self.attach_tree(bind, tree, destination, changes),
+            Opened::Tree(tree) if self.root.moves_mounts => {
+                self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the parent, move_mount")
+            }
             Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "move_mount: ENOSYS"),
             Opened::Empty(reason) => self.bind_by_path(bind, destination, changes, &reason.to_string()),
         }
     }
 
-    fn attach_tree(
-        &mut self,
-        bind: &Bind,
-        tree: OwnedFd,
-        destination: &Path,
-        changes: Changes,
-    ) -> Result<&'static str> {
+    fn attach_tree(&mut self, bind: &Bind, tree: OwnedFd, destination: &Path, changes: Changes) -> Result<()> {
         let source_type = file_type(tree.as_fd())?;
         if source_type == FileType::Symlink && bind.copy_symlink {
             return self.copy_symlink(tree.as_fd(), destination);
@@ -85,7 +81,7 @@ impl Mounter<'_> {
         if let Some(left) = left {
             left.make_by_path(tree.as_fd(), self.proc)?;
         }
-        Ok("open_tree in the parent, move_mount")
+        Ok(())
     }
 
     fn bind_by_path(&mut self, bind: &Bind, destination: &Path, changes: Changes, why: &str) -> Result<&'static str> {
@@ -94,9 +90,14 @@ impl Mounter<'_> {
         let follow = if bind.nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
             .context(|| format!("open `{}`", bind.source.display()))?;
+        if self.root.moves_mounts
+            && let Some(tree) = tree::try_clone(source.as_fd(), bind.recursive).context(|| "open_tree")?
+        {
+            return self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the child, move_mount");
+        }
         let source_type = file_type(source.as_fd())?;
         if source_type == FileType::Symlink && bind.copy_symlink {
-            return self.copy_symlink(source.as_fd(), destination);
+            return self.copy_symlink(source.as_fd(), destination).map(|()| "the same symlink");
         }
         let target = self.target(source_type, destination)?;
         legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc)?;
@@ -105,16 +106,16 @@ impl Mounter<'_> {
         Ok("mount(2)")
     }
 
-    fn copy_symlink(&mut self, source: BorrowedFd<'_>, destination: &Path) -> Result<&'static str> {
+    fn copy_symlink(&mut self, source: BorrowedFd<'_>, destination: &Path) -> Result<()> {
         let link = rustix::fs::readlinkat(source, "", []).context(|| "read the symlink")?;
         let parent = self.root.places.directory(destination.parent().unwrap_or(Path::new("/")))?;
         let name = destination.file_name().unwrap_or_default();
         match rustix::fs::symlinkat(link.as_c_str(), &parent.fd, name) {
-            Ok(()) => Ok("the same symlink"),
+            Ok(()) => Ok(()),
             Err(Errno::EXIST) => {
                 let there = rustix::fs::readlinkat(&parent.fd, name, []).context(|| "read what is there")?;
                 match there == link {
-                    true => Ok("the same symlink, which was there"),
+                    true => Ok(()),
                     false => Err(Error::system(format!("`{}` is another symlink", destination.display()))),
                 }
             }

@@ -57,7 +57,13 @@ pub(super) fn attach(
     };
     let tree = match slots.take(session, 0)? {
         Opened::Tree(tree) => Some(tree),
-        Opened::Empty(_) => None,
+        Opened::Empty(reason) => {
+            session.recorder.fallback("rootfs by path", || reason.to_string());
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty());
+            let rootfs = rootfs.context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
+            tree::try_clone(rootfs.as_fd(), true).context(|| "open_tree the rootfs")?
+        }
     };
     let mut root = None;
     if let Some(tree) = tree {
@@ -91,8 +97,8 @@ pub(super) fn attach(
     };
     let early = why_late.is_none() && moves_mounts;
     session.recorder.step("rootfs", since, || match (why_late, moves_mounts) {
-        (None, true) => "open_tree in the parent, move_mount; pivot_root before the mounts".into(),
-        (Some(why), true) => format!("open_tree in the parent, move_mount; pivot_root after the mounts: {why}"),
+        (None, true) => "open_tree, move_mount; pivot_root before the mounts".into(),
+        (Some(why), true) => format!("open_tree, move_mount; pivot_root after the mounts: {why}"),
         (_, false) => "mount(2); pivot_root after the mounts: the kernel moves no trees".into(),
     });
     Ok(Root { places: Places::new(mount.as_fd())?, mount, moves_mounts, early, changed: false })
@@ -116,7 +122,7 @@ fn attach_tree(tree: &OwnedFd, plan: &ChildPlan, container: &ContainerPlan) -> R
 }
 
 fn bind_by_path(session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<OwnedFd> {
-    session.recorder.fallback("rootfs by path", || "the tree could not be opened or moved".into());
+    session.recorder.fallback("rootfs by path", || "mount(2): the kernel lacks open_tree or move_mount".into());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || rustix::fs::open(&container.rootfs, flags, Mode::empty()).context(|| "open");
     let target = open()?;

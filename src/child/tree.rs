@@ -21,6 +21,15 @@ pub(super) fn clone(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errn
     rustix::mount::open_tree(of, "", flags)
 }
 
+/// The same, or None on a kernel that lacks it.
+pub(super) fn try_clone(of: BorrowedFd<'_>, recursive: bool) -> Result<Option<OwnedFd>, Errno> {
+    match clone(of, recursive) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(Errno::NOSYS) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// `move_mount`: attaches a detached tree at a place.
 pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

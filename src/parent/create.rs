@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::cgroup::{Cgroup, CgroupRecord};
+use super::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use super::clean::Made;
 use super::console::{self, Console};
 use super::conversation::Conversation;
@@ -120,16 +120,12 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         Some(cgroup) => Some(host.cgroups.record(&cgroup.path).context(|| "plan the cgroup")?),
         None => None,
     };
-    plan.place_cgroups(|controller| {
-        let dir = cgroup_record.as_ref()?.v1(controller)?;
-        Some(dir.full_path().into())
-    });
     recorder.step("plan", since, || format!("`{}`", config.display()));
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let mut made = Made::new(&dir);
-    match build(request, &plan, &dir, &text, cgroup_record, console, recorder, &mut made) {
+    match build(request, &mut plan, &host.cgroups, &dir, &text, cgroup_record, console, recorder, &mut made) {
         Ok((pid, master, record)) => Ok(Created { id: plan.id, pid, master, dir, record }),
         Err(error) => Err(made.undo(error)),
     }
@@ -139,7 +135,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
 #[allow(clippy::too_many_arguments)]
 fn build<'a>(
     request: &Request<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
+    hierarchies: &Hierarchies,
     dir: &'a ContainerDir,
     config: &[u8],
     cgroup: Option<CgroupRecord>,
@@ -154,6 +151,12 @@ fn build<'a>(
     let listener = if request.start_at_once { None } else { Some(dir.listen()?) };
 
     let cgroup = make_cgroup(plan, &mut record, recorder, made)?;
+    // A container that could get no cgroup of its own stays in the runtime's.
+    plan.place_cgroups(|controller| match record.cgroup.as_ref().and_then(|record| record.v1(controller)) {
+        Some(dir) => Some(dir.full_path().into()),
+        None => hierarchies.own_dir(controller),
+    });
+    let plan = &*plan;
     let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
     let proc = Proc::open()?;
     let joined = namespaces::open(&plan.namespaces.join)?;
@@ -212,16 +215,15 @@ fn converse(
     }
     let late = plan.id_maps.as_ref().filter(|_| gated.is_none());
     talk.open(&plan.child, joined, gated, late)?;
-    let record_of_cgroup = cgroup.map(Cgroup::record);
     let locked = plan.namespaces.has_user() && plan.namespaces.new & flag::MOUNT != 0;
     if locked {
         talk.await_namespaces(&plan.child)?;
         let there = namespaces::InMountNamespace::enter(talk.child.pid, &mut talk.session.recorder)?;
-        let streamed = super::sources::stream(&mut talk.session, plan, record_of_cgroup);
+        let streamed = super::sources::stream(&mut talk.session, plan);
         there.leave()?;
         streamed?;
     } else {
-        super::sources::stream(&mut talk.session, plan, record_of_cgroup)?;
+        super::sources::stream(&mut talk.session, plan)?;
     }
     let filter = talk.compile_filter(plan.filter.as_ref(), request.state.filter_cache())?;
     if !locked {

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{Resource, getrlimit};
 
-use super::cgroup::CgroupRecord;
 use crate::error::{Context, Error, Result};
 use crate::node;
 use crate::plan::Plan;
@@ -19,12 +18,12 @@ use crate::protocol::{Slot, ToChild};
 
 /// Opens all sources of the plan and sends them, in batches that fit the limit of open files. What can't be opened is
 /// an empty slot: the child then takes the path-based way, and fails with the better error if that can't be had either.
-pub(super) fn stream(session: &mut ParentSession, plan: &Plan, cgroup: Option<&CgroupRecord>) -> Result<()> {
+pub(super) fn stream(session: &mut ParentSession, plan: &Plan) -> Result<()> {
     if plan.sources.is_empty() {
         return Ok(());
     }
     let since = session.recorder.now();
-    let mut opener = Opener { plan, cgroup, nodes: None };
+    let mut opener = Opener { plan, nodes: None };
     let batches: Vec<&[Source]> = plan.sources.chunks(batch_size()).collect();
     for (i, batch) in batches.iter().enumerate() {
         let opened: Vec<Result<OwnedFd>> = batch.iter().map(|source| opener.open(source)).collect();
@@ -53,7 +52,6 @@ fn batch_size() -> usize {
 
 struct Opener<'a> {
     plan: &'a Plan,
-    cgroup: Option<&'a CgroupRecord>,
     /// The tmpfs that fresh device nodes are made in, once there is one, with the names used in it.
     nodes: Option<Result<OwnedFd>>,
 }
@@ -63,10 +61,7 @@ impl Opener<'_> {
         match source {
             Source::Path { path, recursive, nofollow } => open_tree(CWD, path, *recursive, *nofollow),
             Source::Cgroup { controller } => {
-                let dir = self.cgroup.and_then(|record| record.v1(controller));
-                let dir =
-                    dir.ok_or_else(|| Error::system(format!("the container has no `{controller}` cgroup to show")))?;
-                open_tree(CWD, Path::new(&dir.full_path()), false, true)
+                Err(Error::system(format!("the container has no `{controller}` cgroup to show")))
             }
             Source::Device { index } => self.device(*index),
         }

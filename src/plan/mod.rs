@@ -300,6 +300,13 @@ impl Plan {
     /// Completes the plan once the places of the container's control groups are known: without a cgroup namespace, they
     /// are what its `/sys/fs/cgroup` shows.
     pub fn place_cgroups(&mut self, place: impl Fn(&str) -> Option<PathBuf>) {
+        for source in &mut self.sources {
+            if let Source::Cgroup { controller } = source
+                && let Some(path) = place(controller)
+            {
+                *source = Source::Path { path, recursive: false, nofollow: true };
+            }
+        }
         let Some(container) = &mut self.child.container else { return };
         for mount in &mut container.mounts {
             let mounts::What::CgroupV1(cgroup) = &mut mount.what else { continue };

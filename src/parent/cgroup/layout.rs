@@ -1,6 +1,6 @@
 //! Which cgroup hierarchies this machine has, and where a container's directories go in them.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::StatFs;
 use rustix::io::Errno;
@@ -105,6 +105,13 @@ impl Hierarchies {
     /// [`Hierarchies::record`] lists their directories.
     pub fn v1_controllers(&self) -> Vec<Vec<String>> {
         self.list.iter().filter(|hierarchy| !hierarchy.unified).map(|hierarchy| hierarchy.controllers.clone()).collect()
+    }
+
+    /// The runtime's own cgroup in the v1 hierarchy of a controller.
+    pub fn own_dir(&self, controller: &str) -> Option<PathBuf> {
+        let hierarchy = self.list.iter().find(|h| !h.unified && h.controllers.iter().any(|c| c == controller))?;
+        let own = hierarchy.base(self.layout).ok()?;
+        Some(format!("{}{own}", hierarchy.mount).into())
     }
 
     /// What making a container's cgroup at `path` will make: to be stored before [`super::Cgroup::create`].

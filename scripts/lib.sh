@@ -140,8 +140,11 @@ can_offer_layout() {
     esac
 }
 
-# host_things: every cgroup and mount of the machine, one a line, to see what a test left behind.
+# host_things: every cgroup and mount of the machine that a test may have made, one a line, to see what is left behind.
+# By their names (tt- is the integration tests', tandem and libpod the engines'): others come and go on a live machine.
 host_things() {
-    find /sys/fs/cgroup -type d 2>/dev/null | sed 's/^/cgroup /' | sort
-    awk '{ print "mount " $5 }' /proc/self/mountinfo | sort
+    {
+        find /sys/fs/cgroup -type d 2>/dev/null | sed 's/^/cgroup /'
+        awk '{ print "mount " $5 }' /proc/self/mountinfo
+    } | awk '/\/(tt-|tandem|libpod)/' | sort
 }

@@ -16,7 +16,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     }
     for limit in &process.rlimits {
         sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .context(|| format!("setrlimit resource {} to soft {}, hard {}", limit.resource, limit.soft, limit.hard))?;
+            .context(|| format!("setrlimit {} to soft {}, hard {}", limit.name, limit.soft, limit.hard))?;
     }
     if let Some(s) = &process.scheduler {
         let attr = sys::process::SchedAttr {

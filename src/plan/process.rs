@@ -82,8 +82,10 @@ pub struct CapabilityPlan {
 }
 
 /// One limit of setrlimit(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RlimitPlan {
+    /// For errors.
+    pub name: String,
     /// `RLIMIT_*`.
     pub resource: u32,
     #[allow(missing_docs)]
@@ -218,14 +220,19 @@ pub fn bit(capability: Capability) -> u64 {
 fn rlimits(process: &Process, at: &str) -> Result<Vec<RlimitPlan>> {
     let mut plans: Vec<RlimitPlan> = vec![];
     for (i, limit) in process.rlimits().iter().flatten().enumerate() {
-        let plan = RlimitPlan { resource: resource(limit.typ()), soft: limit.soft(), hard: limit.hard() };
+        let plan = RlimitPlan {
+            name: limit.typ().to_string(),
+            resource: resource(limit.typ()),
+            soft: limit.soft(),
+            hard: limit.hard(),
+        };
         if plan.soft > plan.hard {
             let message =
                 format!("`{at}.rlimits[{i}]`: the soft limit {} is over the hard limit {}", plan.soft, plan.hard);
             return Err(Error::config(message));
         }
         if plans.iter().any(|p| p.resource == plan.resource) {
-            return Err(Error::config(format!("`{at}.rlimits[{i}]`: {:?} is there twice", limit.typ())));
+            return Err(Error::config(format!("`{at}.rlimits[{i}]`: {} is there twice", plan.name)));
         }
         plans.push(plan);
     }

@@ -75,13 +75,20 @@ impl Channel {
         let mut frame = vec![0u8; FRAME_CAP + 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
-            let mut buffers = [IoSliceMut::new(&mut frame)];
-            recvmsg(&self.socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
-        });
+        let mut receive = || {
+            rustix::io::retry_on_intr(|| {
+                let mut buffers = [IoSliceMut::new(&mut frame)];
+                recvmsg(&self.socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
+            })
+        };
+        let received = match receive() {
+            // The peer closed its end with a message of ours unread. The kernel says so once, ahead of what the peer
+            // had still to say, which is usually why.
+            Err(rustix::io::Errno::CONNRESET) => receive(),
+            received => received,
+        };
         let received = match received {
             Ok(received) => received,
-            // The peer died with our message unread: to us the same as its closing.
             Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Eof),
             Err(errno) => return Err(Error::call("receive on the sync socket", errno)),
         };
@@ -237,6 +244,17 @@ mod tests {
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(ToChild::Begin, ..)));
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Eof));
         assert!(child.send(&ToParent::Ready, &[]).is_err());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_ours_were_not() {
+        let (parent, child) = Channel::pair().unwrap();
+        parent.send(&ToChild::Begin, &[]).unwrap();
+        child.send(&ToParent::Failed(Error::system("why")), &[]).unwrap();
+        drop(child);
+        let Received::Message(words, ..) = parent.receive::<ToParent>().unwrap() else { panic!("eof") };
+        assert_eq!(words, ToParent::Failed(Error::system("why")));
+        assert!(matches!(parent.receive::<ToParent>().unwrap(), Received::Eof));
     }
 
     #[test]

@@ -152,7 +152,8 @@ impl Kill {
 
 /// A signal's number.
 fn signal(text: &str) -> Result<i32> {
-    let unknown = || Error::new(Kind::Usage, format!("unknown signal `{text}`"));
+    let unknown =
+        || Error::new(Kind::Usage, format!("unknown signal `{text}`; KILL, SIGTERM, 15 or RTMIN+3 are examples"));
     if let Ok(number) = text.parse::<i32>() {
         return if (0..=libc::SIGRTMAX()).contains(&number) { Ok(number) } else { Err(unknown()) };
     }

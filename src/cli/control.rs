@@ -18,14 +18,14 @@ pub(super) struct Update {
     /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. The other options come on top
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
-    /// Memory limit in bytes; -1 is none
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// Memory limit in bytes, or with a unit (64m, 1g); -1 is none
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     memory: Option<i64>,
     /// Soft memory limit in bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     memory_reservation: Option<i64>,
     /// Limit of memory and swap together, in bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     memory_swap: Option<i64>,
     /// Limit of processes; -1 is none
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -102,6 +102,20 @@ impl Update {
     }
 }
 
+/// A number of bytes, with a unit of 1024 (k, m, g, t) or none.
+fn bytes(text: &str) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is no number of bytes; 67108864, 64m and -1 are examples");
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let unit = lower.chars().last().and_then(|unit| "kmgt".find(unit));
+    let (number, shift) = match unit {
+        Some(at) => (&lower[..lower.len() - 1], 10 * (at as u32 + 1)),
+        None => (lower, 0),
+    };
+    let number: i64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
 fn read(path: &std::path::Path) -> Result<Value> {
     let mut text = vec![];
     if path.as_os_str() == "-" {
@@ -113,5 +127,21 @@ fn read(path: &std::path::Path) -> Result<Value> {
     match value.is_object() {
         true => Ok(value),
         false => Err(Error::config(format!("`{}` is no JSON object", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_with_and_without_a_unit() {
+        assert_eq!(bytes("67108864"), bytes("64m"));
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        assert_eq!(bytes("2kb"), Ok(2048));
+        assert_eq!(bytes("-1"), Ok(-1));
+        for text in ["", "m", "1x", "9999999t", "1.5g"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 }

@@ -124,6 +124,9 @@ impl Exec {
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());
         }
+        if let Some(entry) = self.env.iter().find(|entry| !entry.contains('=')) {
+            return Err(Error::new(Kind::Usage, format!("--env `{entry}`: NAME=VALUE is expected")));
+        }
         if !self.env.is_empty() {
             process.set_env(Some(merge_env(process.env().clone().unwrap_or_default(), &self.env)));
         }

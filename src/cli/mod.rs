@@ -27,7 +27,7 @@ const VERSION: &str = concat!(
 );
 
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version = VERSION, about, disable_help_subcommand = true, infer_long_args = false)]
+#[command(name = "tandem", version = VERSION, about)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -37,8 +37,9 @@ struct Cli {
 
 /// Options that every command takes.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
 struct Globals {
-    /// Where containers are remembered
+    /// Where the containers' state is kept [default: /run/tandem; for a user $XDG_RUNTIME_DIR/tandem]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Write the error that ends a command to this file too
@@ -50,7 +51,7 @@ struct Globals {
     /// How much to tell on standard error: error, warn, info, debug, trace
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     log_level: ::log::LevelFilter,
-    /// The same as --log-level debug
+    /// The same as --log-level debug: every step and message on standard error
     #[arg(long, global = true)]
     debug: bool,
     /// The same as --cgroup-manager systemd
@@ -124,10 +125,8 @@ struct Context {
 impl Context {
     fn new(globals: &Globals) -> Result<Context> {
         if globals.systemd_cgroup || globals.cgroup_manager == CgroupManager::Systemd {
-            return Err(Error::new(
-                Kind::Usage,
-                "the systemd cgroup manager is not built yet; cgroupfs and disabled are",
-            ));
+            return Err(Error::new(Kind::Usage, "the systemd cgroup manager is not supported yet")
+                .advise("run podman with --cgroup-manager cgroupfs, or set cgroup_manager in containers.conf"));
         }
         Ok(Context {
             state: StateRoot::choose(globals.root.as_deref())?,
@@ -141,13 +140,20 @@ impl Context {
 pub fn main() -> i32 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version go to standard output with 0, mistakes to standard error with 2.
+        Err(e) if e.exit_code() == 0 => {
+            // Help and version; a reader that has gone away is no failure.
             let _ = e.print();
+            return 0;
+        }
+        Err(e) => {
+            eprintln!("tandem: {}", one_line(&e.render().to_string()));
             return e.exit_code();
         }
     };
-    log::init(&cli.globals);
+    if let Err(error) = log::init(&cli.globals) {
+        eprintln!("tandem: {error}");
+        return 1;
+    }
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
@@ -155,6 +161,14 @@ pub fn main() -> i32 {
             1
         }
     }
+}
+
+/// A mistake on the command line, as one line: what is wrong, without the usage that --help has.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let line = lines.collect::<Vec<_>>().join(" ");
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 fn run(cli: &Cli) -> Result<i32> {

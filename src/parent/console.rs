@@ -32,7 +32,12 @@ impl Console {
             (false, None) => Ok(Console::None),
             (false, Some(_)) => Err(Error::config("a console socket is given, and `process.terminal` is not set")),
             (true, None) if detached => {
-                Err(Error::config("`process.terminal` is set: a detached container needs --console-socket"))
+                Err(Error::config("`process.terminal` is set: a detached container needs --console-socket")
+                    .advise("or set process.terminal to false"))
+            }
+            (true, None) if !isatty(rustix::stdio::stdin()) => {
+                let error = Error::config("`process.terminal` is set, and standard input is no terminal");
+                Err(error.advise("set it to false, or run from a terminal"))
             }
             (true, None) => Ok(Console::Own),
             (true, Some(path)) => {

@@ -98,6 +98,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     // Everything that can be refused is refused here, before anything is made.
     let since = recorder.now();
     let id = ContainerId::parse(request.id)?;
+    request.state.must_be_free(&id)?;
     let bundle = absolute(request.bundle)?;
     let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
     let (spec, text) = load::spec(&config)?;
@@ -318,7 +319,7 @@ fn check_rootfs(rootfs: &Path) -> Result<()> {
         Ok(_) => Err(Error::call(doing(), rustix::io::Errno::NOTDIR)),
         // Of an ordinary user's own making, behind a directory that only the container's root may enter.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        Err(e) => Err(e).context(doing),
+        Err(e) => Err(e).context(doing).map_err(|e| e.advise("unpack an image there, or set `root.path`")),
     }
 }
 

@@ -157,7 +157,6 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
     let record = dir.record(&id)?;
     match dir.status(&record)? {
         Status::Created => {}
-        Status::Stopped => return Err(not_running()),
         status => {
             let message = format!("cannot start container `{id}`: it is {}", status.name());
             return Err(Error::new(Kind::State, message));
@@ -211,7 +210,7 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
         // Killed before it wrote what it would make: it has made nothing else.
         return dir.remove();
     };
-    match dir.status(&record)? {
+    match settled(&dir, &record, force)? {
         Status::Stopped => {}
         Status::Created => end(&record)?,
         _ if force => end(&record)?,
@@ -227,6 +226,19 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
     crate::hooks::run_all("poststop", &record.poststop, &state, None);
     Ok(())
+}
+
+/// The status, once a process that has just been killed has had the time to end: who says `kill` and then `delete` means
+/// both.
+fn settled(dir: &ContainerDir, record: &Record, force: bool) -> Result<Status> {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match dir.status(record)? {
+            Status::Running if !force && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            status => return Ok(status),
+        }
+    }
 }
 
 /// Kills the first process and waits until it is gone or a zombie.

@@ -32,9 +32,9 @@ impl TraceFile {
         TraceFile(path.filter(|p| !p.as_os_str().is_empty()))
     }
 
-    /// Whether a trace is wanted.
+    /// Whether events are wanted: for the file, or for `--debug`.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.is_some() || log::log_enabled!(log::Level::Debug)
     }
 
     /// The parent's recorder.
@@ -53,9 +53,12 @@ impl TraceFile {
     /// # Errors
     /// The file can't be written.
     pub fn write(&self, command: &str, id: &str, mut events: Vec<Event>) -> Result<()> {
-        let Some(path) = &self.0 else { return Ok(()) };
         // The child's events came in batches.
         events.sort_by_key(|event| event.at_us);
+        for event in &events {
+            log::debug!("{:?} {:?} {} {} ({} µs)", event.side, event.event, event.name, event.detail, event.took_us);
+        }
+        let Some(path) = &self.0 else { return Ok(()) };
         let at_us = events.first().map_or(0, |event| event.at_us);
         let header = Header { trace_version: VERSION, command: command.into(), id: id.into(), at_us };
         let mut text = line(&header)?;

@@ -347,7 +347,7 @@ impl ChildPlan {
 
 /// Properties that this version can't honour are refused, never ignored.
 fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
-    let refuse = |property: &str| Err(Error::config(format!("`{property}` is not built yet")));
+    let refuse = |property: &str| Err(Error::config(format!("`{property}` is not supported yet")));
     if linux.intel_rdt().is_some() {
         return refuse("linux.intelRdt");
     }

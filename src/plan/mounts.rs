@@ -108,7 +108,7 @@ pub(super) fn from_spec(spec: &Spec, around: &Surroundings<'_>, sources: &mut So
 fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
     let destination = destination(mount.destination(), at)?;
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::config(format!("`{at}.uidMappings`: id-mapped mounts are not built yet")));
+        return Err(Error::config(format!("`{at}.uidMappings`: id-mapped mounts are not supported yet")));
     }
     let options = Options::parse(mount.options().as_deref().unwrap_or_default(), at)?;
     let typ = mount.typ().as_deref().unwrap_or(if options.bind.is_some() { "bind" } else { "" });

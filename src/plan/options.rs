@@ -179,11 +179,11 @@ impl Options {
                 "tmpcopyup" => self.tmpcopyup = true,
                 "src-nofollow" => self.source_nofollow = true,
                 "copy-symlink" => self.copy_symlink = true,
-                "idmap" | "ridmap" => return Err("id-mapped mounts are not built yet"),
-                "dest-nofollow" => return Err("it is not built yet"),
+                "idmap" | "ridmap" => return Err("id-mapped mounts are not supported yet"),
+                "dest-nofollow" => return Err("it is not supported yet"),
                 "remount" => return Err("a container's mounts are new; there is nothing to remount"),
                 _ if word.starts_with("idmap=") || word.starts_with("ridmap=") => {
-                    return Err("id-mapped mounts are not built yet");
+                    return Err("id-mapped mounts are not supported yet");
                 }
                 _ => self.data.push(match word.split_once('=') {
                     Some((key, value)) => (key.into(), Some(value.into())),

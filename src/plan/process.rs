@@ -138,7 +138,7 @@ impl ProcessPlan {
             return Err(bad("args", format!("{text:?} has a NUL byte")));
         }
         if process.exec_cpu_affinity().is_some() {
-            return Err(bad("execCPUAffinity", "it is not built yet".into()));
+            return Err(bad("execCPUAffinity", "it is not supported yet".into()));
         }
         let terminal = process.terminal().unwrap_or(false).then(|| size(process)).transpose()?;
         let selinux = process.selinux_label().clone().filter(|l| !l.is_empty());

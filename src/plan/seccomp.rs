@@ -91,7 +91,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<Sc
         LinuxSeccompAction::ScmpActLog => ScmpAction::Log,
         LinuxSeccompAction::ScmpActAllow => ScmpAction::Allow,
         LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::config(format!("`{at}`: SCMP_ACT_NOTIFY is not built yet")));
+            return Err(Error::config(format!("`{at}`: SCMP_ACT_NOTIFY is not supported yet")));
         }
     })
 }

@@ -63,6 +63,17 @@ impl StateRoot {
         self.filters.as_deref()
     }
 
+    /// Looks whether an ID is taken, before anything is done for it. What claims it is [`StateRoot::create`].
+    ///
+    /// # Errors
+    /// [`Kind::Exists`].
+    pub fn must_be_free(&self, id: &ContainerId) -> Result<()> {
+        match self.path.join(id.as_str()).exists() {
+            true => Err(taken(id)),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a container's directory, which claims the ID.
     ///
     /// # Errors
@@ -79,7 +90,7 @@ impl StateRoot {
         };
         match made {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(Kind::Exists, format!("container with id `{id}` already exists")));
+                return Err(taken(id));
             }
             made => made.context(|| format!("make the state directory `{}`", path.display()))?,
         }
@@ -115,6 +126,10 @@ impl StateRoot {
         ids.sort();
         Ok(ids)
     }
+}
+
+fn taken(id: &ContainerId) -> Error {
+    Error::new(Kind::Exists, format!("container with ID `{id}` already exists"))
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".

@@ -8,5 +8,5 @@ mod process;
 mod record;
 
 pub use dir::{ContainerDir, StateRoot, replace};
-pub use process::{ProcessId, start_time};
+pub use process::ProcessId;
 pub use record::{Record, Status};

@@ -20,42 +20,51 @@ impl ProcessId {
     /// # Errors
     /// There is none.
     pub fn of(pid: i32) -> Result<ProcessId> {
-        match start_time(pid)? {
-            Some((start_time, _)) => Ok(ProcessId { pid, start_time }),
+        match Stat::read(pid)? {
+            Some(stat) => Ok(ProcessId { pid, start_time: stat.start_time }),
             None => Err(Error::call(format!("read `/proc/{pid}/stat`"), Errno::SRCH)),
         }
     }
 
-    /// Whether it is still there and no zombie.
+    /// Whether it is still there, no zombie and not on its way out: the first process of a pid namespace waits in its exit
+    /// until all others of it are gone.
     ///
     /// # Errors
     /// An unreadable `/proc`.
     pub fn is_alive(&self) -> Result<bool> {
-        Ok(
-            matches!(start_time(self.pid)?, Some((start_time, state)) if start_time == self.start_time && !"ZXx".contains(state)),
-        )
+        let Some(stat) = Stat::read(self.pid)? else { return Ok(false) };
+        Ok(stat.start_time == self.start_time && !stat.ends)
     }
 }
 
-/// Start time and state letter of a process; None if there is none of this number. proc_pid_stat(5).
-///
-/// # Errors
-/// An unreadable `/proc`.
-pub fn start_time(pid: i32) -> Result<Option<(u64, char)>> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = match std::fs::read(&path) {
-        Ok(stat) => String::from_utf8_lossy(&stat).into_owned(),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
-        Err(e) => return Err(e).context(|| format!("read `{path}`")),
-    };
-    // The command's name, in parentheses, may hold anything, parentheses and blanks too.
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().collect()).unwrap_or_default();
-    let state = fields.first().and_then(|s| s.chars().next());
-    let start = fields.get(19).and_then(|s| s.parse().ok());
-    match (start, state) {
-        (Some(start), Some(state)) => Ok(Some((start, state))),
-        _ => Err(Error::system(format!("`{path}` has an unknown form"))),
+/// What is read of `/proc/PID/stat`; proc_pid_stat(5).
+struct Stat {
+    start_time: u64,
+    /// A zombie, or exiting.
+    ends: bool,
+}
+
+impl Stat {
+    /// None if there is no process of this number.
+    fn read(pid: i32) -> Result<Option<Stat>> {
+        const PF_EXITING: u64 = 0x4;
+        let path = format!("/proc/{pid}/stat");
+        let text = match std::fs::read(&path) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+            Err(e) => return Err(e).context(|| format!("read `{path}`")),
+        };
+        // The command's name, in parentheses, may hold anything, parentheses and blanks too.
+        let (_, rest) = text.rsplit_once(')').unwrap_or_default();
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
+        match (fields.first(), number(6), number(19)) {
+            (Some(state), Some(flags), Some(start_time)) => {
+                let ends = matches!(*state, "Z" | "X" | "x") || flags & PF_EXITING != 0;
+                Ok(Some(Stat { start_time, ends }))
+            }
+            _ => Err(Error::system(format!("`{path}` has an unknown form"))),
+        }
     }
 }
 

@@ -99,7 +99,9 @@ fn set_v2(dir: &Dir, frozen: bool) -> Result<()> {
     let mut text = [0u8; 256];
     loop {
         let n = retry_on_intr(|| rustix::io::pread(&events, &mut text[..], 0)).context(|| format!("read `{name}`"))?;
-        if frozen_event(&String::from_utf8_lossy(&text[..n])) == frozen {
+        let now = String::from_utf8_lossy(&text[..n]);
+        // A cgroup whose frozen processes were killed may go on calling itself frozen; there is nobody in it to thaw.
+        if frozen_event(&now) == frozen || (!frozen && is_empty_event(&now)) {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -122,6 +124,10 @@ fn frozen_event(events: &str) -> bool {
     events.lines().any(|line| line == "frozen 1")
 }
 
+fn is_empty_event(events: &str) -> bool {
+    events.lines().any(|line| line == "populated 0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +136,6 @@ mod tests {
     fn reads_events() {
         assert!(frozen_event("populated 1\nfrozen 1\n"));
         assert!(!frozen_event("populated 1\nfrozen 0\n") && !frozen_event(""));
+        assert!(is_empty_event("populated 0\nfrozen 1\n") && !is_empty_event("populated 1\nfrozen 1\n"));
     }
 }

@@ -81,6 +81,17 @@ impl Error {
         self
     }
 
+    /// The same error with no text longer than `cap` bytes: for a frame that must hold it. What is cut ends in `…`.
+    pub fn shortened(mut self, cap: usize) -> Error {
+        let texts = self.chain.iter_mut().chain(self.advice.as_mut());
+        for text in texts.filter(|text| text.len() > cap) {
+            let end = (0..=cap).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(end);
+            text.push('…');
+        }
+        self
+    }
+
     /// What a caller can branch on.
     pub fn kind(&self) -> Kind {
         self.kind

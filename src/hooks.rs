@@ -1,6 +1,7 @@
 //! Runs hooks. runtime-spec, config.md, "POSIX-platform Hooks".
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,22 +53,17 @@ fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
     if let Some(cwd) = cwd {
         command.current_dir(cwd);
     }
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // Files, not pipes: a hook need not read its input nor anybody its output for either to go on.
+    let (input, said) = (memory()?, memory()?);
+    (&input).write_all(state.as_bytes()).and_then(|()| (&input).rewind()).context(|| "lay out the state")?;
+    let stderr = said.try_clone().context(|| "duplicate the file for standard error")?;
+    command.env_clear().stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::from(stderr));
     command.args(hook.args.iter().skip(1));
     if let Some(name) = hook.args.first() {
         command.arg0(name);
     }
     command.envs(hook.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
     let mut child = command.spawn().context(|| "execute")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its input.
-        match stdin.write_all(state.as_bytes()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(e).context(|| "write the state to its standard input");
-            }
-            _ => {}
-        }
-    }
     let status = match hook.timeout {
         None => child.wait().context(|| "wait for it")?,
         Some(seconds) => wait_at_most(&mut child, Duration::from_secs(seconds))?
@@ -76,7 +72,7 @@ fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let said = child.stderr.take().map(first_line).unwrap_or_default();
+    let said = first_line(said);
     let said = if said.is_empty() { said } else { format!(": {said}") };
     Err(Error::system(match (status.code(), status.signal()) {
         (Some(code), _) => format!("it exited with {code}{said}"),
@@ -102,14 +98,20 @@ fn wait_at_most(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>
     }
 }
 
-/// The first line a hook wrote to standard error, without waiting for who may still hold the pipe.
-fn first_line(stderr: std::process::ChildStderr) -> String {
-    let mut text = vec![0u8; 1024];
-    if rustix::io::ioctl_fionbio(&stderr, true).is_err() {
+/// A file in memory.
+fn memory() -> Result<File> {
+    rustix::fs::memfd_create("hook", rustix::fs::MemfdFlags::CLOEXEC).map(File::from).context(|| "memfd_create")
+}
+
+/// The first line a hook wrote to standard error.
+fn first_line(mut said: File) -> String {
+    let mut text = vec![];
+    let read = said.rewind().and_then(|()| said.take(1024).read_to_end(&mut text));
+    // What can't be read back is no reason to hide that the hook failed.
+    if read.is_err() {
         return String::new();
     }
-    let read = rustix::io::read(&stderr, &mut text).unwrap_or(0);
-    String::from_utf8_lossy(&text[..read]).lines().next().unwrap_or_default().trim().to_owned()
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -144,5 +146,11 @@ mod tests {
     #[test]
     fn a_hook_need_not_read() {
         run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000), None).unwrap();
+    }
+
+    #[test]
+    fn a_hook_may_say_as_much_as_it_likes() {
+        let hook = hook("head -c 300000 /dev/zero >&2; echo; exit 1", Some(20));
+        assert!(run("prestart", &[hook], "{}", None).unwrap_err().to_string().contains("exited with 1"));
     }
 }

@@ -22,3 +22,6 @@ pub mod sys;
 
 /// argv[0] of the child's image, by which `main` tells it from a command.
 pub const CHILD_IMAGE_NAME: &str = "tandem: child";
+
+/// The name that the child's image gives itself, and loses when it executes the payload: `comm` of proc_pid_stat(5).
+pub(crate) const CHILD_COMM: &std::ffi::CStr = c"tandem:child";

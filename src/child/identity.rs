@@ -1,22 +1,28 @@
 //! Becomes the user of the payload: session, terminal, ids, capabilities, working directory; finds the program.
 
 use std::ffi::CString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FileType};
+use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Gid, Uid};
+use rustix::process::{Gid, Uid};
 
 use super::terminal::Terminal;
-use super::{ChildSession, capabilities, process};
+use super::{ChildSession, capabilities};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, UserPlan};
-use crate::procfs::Proc;
 use crate::sys;
 
 /// Where programs are looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// As every runtime has it, whatever the caller's.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// No image needs a bigger `/etc/passwd`.
+const PASSWD_CAP: u64 = 1 << 20;
 
 /// What is left to do: exec, with all its arguments laid out.
 pub(super) struct Start {
@@ -34,12 +40,10 @@ pub(super) struct Start {
 pub(super) fn become_user(
     session: &mut ChildSession,
     plan: &ChildPlan,
-    proc: &Proc,
     terminal: Option<Terminal>,
     filter: Option<Vec<u8>>,
 ) -> Result<Start> {
     let ours = &plan.process;
-    process::close_other_fds(ours.preserve_fds, proc)?;
     if let Some(persona) = plan.container.as_ref().and_then(|c| c.personality) {
         sys::process::set_personality(persona).context(|| "personality")?;
     }
@@ -61,16 +65,13 @@ pub(super) fn become_user(
         enter(&ours.cwd)?;
     }
     stay_inside(&ours.cwd)?;
-    if let Some(umask) = ours.user.umask {
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
-    }
+    let umask = ours.user.umask.unwrap_or(DEFAULT_UMASK);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
     if ours.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context(|| "set no_new_privs")?;
     }
     let env = environment(ours);
     let program = find_program(&ours.args[0], &env)?;
-    // A process of the container must not take this one's fds or memory while it waits. Exec undoes it.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl PR_SET_DUMPABLE")?;
     Ok(Start {
         program: c_string(program.as_os_str().as_encoded_bytes())?,
         args: ours.args.iter().map(|a| c_string(a.as_bytes())).collect::<Result<_>>()?,
@@ -144,7 +145,16 @@ fn environment(process: &ProcessPlan) -> Vec<String> {
 /// The home directory of a user in the container's `/etc/passwd`.
 fn home(uid: u32) -> Option<String> {
     let uid = uid.to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    // The image's own: what is no regular file, or has no end, is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/etc/passwd", flags, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let mut passwd = vec![];
+    std::fs::File::from(file).take(PASSWD_CAP).read_to_end(&mut passwd).ok()?;
+    let passwd = String::from_utf8_lossy(&passwd);
     let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&&*uid))?;
     fields.get(5).filter(|home| !home.is_empty()).map(ToString::to_string)
 }

@@ -39,11 +39,25 @@ pub fn main(socket: RawFd) -> i32 {
         eprintln!("tandem: the child image is started by tandem itself, with a sync socket");
         return 1;
     };
+    if let Err(errno) = guard_self() {
+        eprintln!("tandem: prepare the child image: {errno}");
+        return 1;
+    }
     let channel = Channel::from_socket(socket);
     let mut session = ChildSession::child(channel, Sequence::opening(), Recorder::new(Side::Child, false));
     let Err(error) = run(&mut session);
     session.fail(error);
     1
+}
+
+/// Keeps processes of a container whose pid namespace is joined from this one's memory and fds until it is one of them:
+/// not dumpable, it can't be traced (prctl(2)); only exec undoes that. Its name tells until exec what it is. What it makes
+/// has the modes that are asked for.
+fn guard_self() -> rustix::io::Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    rustix::thread::set_name(crate::CHILD_COMM)?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    Ok(())
 }
 
 /// All steps, in their order.
@@ -59,13 +73,14 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
         None => terminal::for_exec(session, &plan.process)?,
     };
     process::apply(&plan.process, &proc)?;
+    process::close_other_fds(plan.process.preserve_fds, &proc)?;
+    let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
+    // The image's files are looked at next, and the rights to guard it given up: no way to the host's procfs is left.
+    drop(proc);
     let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
-    let start = identity::become_user(session, &plan, &proc, terminal, filter)?;
+    let start = identity::become_user(session, &plan, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
-    let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
-    // A container that waits for `start` holds nothing of the host.
-    drop(proc);
     session.flush_trace()?;
     session.send(ToParent::Ready, &[])?;
     start::wait_and_execute(session, &plan, own_pid, start)

@@ -20,9 +20,12 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
     let ours = &plan.namespaces;
     if ours.late_userns {
         unshare(flag::USER)?;
+        // An ordinary user's parent may write the id maps only of a process that is dumpable.
+        set_dumpable(true)?;
         session.send(ToParent::UsernsCreated, &[])?;
     }
     session.expect(Kind::Begin)?;
+    set_dumpable(false)?;
     if ours.become_root {
         become_root()?;
     }
@@ -30,7 +33,10 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
         unshare(ours.unshare)?;
     }
     if let Some(offsets) = ours.time_offsets.as_ref().filter(|_| ours.unshare & flag::TIME != 0) {
+        // The file is the user namespace's root's only while this process is dumpable. Nobody else is here yet.
+        set_dumpable(true)?;
         Proc::open()?.write_self("timens_offsets", &offsets.text)?;
+        set_dumpable(false)?;
     }
     if ours.fork {
         fork(session)?;
@@ -48,6 +54,12 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
     session.send(ToParent::NamespacesReady, &[])
 }
 
+fn set_dumpable(on: bool) -> Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    let behavior = if on { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    set_dumpable_behavior(behavior).context(|| "prctl PR_SET_DUMPABLE")
+}
+
 fn describe(plan: &ChildPlan) -> String {
     let ours = &plan.namespaces;
     let made = if ours.unshare == 0 { String::new() } else { format!("unshare {:#x}", ours.unshare) };
@@ -62,8 +74,7 @@ fn join(session: &mut ChildSession) -> Result<()> {
     };
     for (fd, flags) in fds.iter().zip(flags) {
         let doing = || format!("setns to namespaces {flags:#x}");
-        let set = CloneFlags::from_bits(flags as i32);
-        let set = set.ok_or_else(|| Error::system("unknown namespace flags").context(doing()))?;
+        let set = CloneFlags::from_bits_retain(flags as i32);
         nix::sched::setns(fd, set).context(doing)?;
     }
     Ok(())

@@ -112,7 +112,7 @@ impl Masks<'_> {
         }
     }
 
-    /// Mounts a path over itself, read-only with all below it.
+    /// Mounts a path over itself, read-only; what is mounted below it stays as it is.
     fn seal(&mut self, path: &Path) -> Result<()> {
         let Some(target) = self.root.places.find(path)? else {
             return Ok(());

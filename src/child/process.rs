@@ -50,8 +50,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
 fn new_keyring(name: &str) -> Result<()> {
     let c_name = CString::new(name).map_err(|_| Error::system("keyring name with a NUL byte"))?;
     match sys::process::join_session_keyring(&c_name) {
-        // No keyrings in this kernel, or none left to this user: the caller's keys stay out of reach all the same,
-        // since possession goes by the session keyring, which a new session without one does not have.
+        // A kernel without keyrings has none to protect.
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(errno) => Err(Error::call(format!("join the session keyring `{name}`"), errno)
             .advise("--no-new-keyring keeps the caller's")),

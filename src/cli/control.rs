@@ -73,7 +73,7 @@ impl Update {
         self.add_options(&mut resources);
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
-        if resources.is_empty() {
+        if resources.is_empty() && self.resources.is_none() {
             return Err(Error::new(Kind::Usage, "update: no limit is given"));
         }
         Container::open(&context.state, &self.id)?.update(&resources)

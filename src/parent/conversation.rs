@@ -134,7 +134,8 @@ impl Conversation<'_> {
     /// Waits until the payload is executed.
     pub(super) fn await_exec(&mut self) -> Result<()> {
         self.session.expect(Kind::Executing)?;
-        self.session.expect_end()
+        self.session.expect_end()?;
+        crate::state::must_be_executed(self.child.pid)
     }
 
     /// The best account of a failure: what the child said, if it said anything, else how it ended.

@@ -125,6 +125,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
+    let _lock = dir.lock()?;
     let mut made = Made::new(&dir);
     match build(request, &mut plan, &host.cgroups, &dir, &text, cgroup_record, console, recorder, &mut made) {
         Ok((pid, master, record)) => Ok(Created { id: plan.id, pid, master, dir, record }),
@@ -145,7 +146,6 @@ fn build<'a>(
     recorder: &mut Recorder,
     made: &mut Made<'a>,
 ) -> Result<(i32, Option<OwnedFd>, Record)> {
-    let _lock = dir.lock()?;
     let mut record = record(plan, cgroup);
     dir.write_record(&record)?;
     dir.write_config(config)?;

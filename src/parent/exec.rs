@@ -10,12 +10,12 @@ use super::console::{self, Console};
 use super::conversation::Conversation;
 use super::create::{listen_fds, write_pid_file};
 use super::image::Image;
+use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
 use super::spawn;
 use super::trace::TraceFile;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
-use crate::plan::id::ContainerId;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::seccomp::FilterPlan;
@@ -78,10 +78,8 @@ pub fn exec(request: &Request<'_>) -> Result<Executed> {
 
 fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> {
     let since = recorder.now();
-    let id = ContainerId::parse(request.id)?;
-    let dir = request.state.open(&id)?;
-    let record = dir.record(&id)?;
-    let init = running(dir.status(&record)?, request.ignore_paused, &record)?;
+    let Container { id, dir, record, status } = Container::open(request.state, request.id)?;
+    let init = running(status, request.ignore_paused, &record)?;
     let spec = dir.read_config()?;
     let host = Host::look(&spec)?;
     let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;

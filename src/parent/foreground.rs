@@ -1,12 +1,12 @@
 //! Stays with a process in the foreground: forwards signals, relays its terminal, returns its exit code.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::console::{RawMode, copy_size};
 use crate::error::{Context, Error, Result};
@@ -17,8 +17,12 @@ pub struct Signals {
     fd: SignalFd,
 }
 
+/// What ends a command that hangs: these keep their default action until there is a process to forward them to.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGHUP];
+
 impl Signals {
-    /// Blocks them; with `subreaper`, orphans of the container come to this process (prctl(2)).
+    /// Blocks them, those that end a command excepted; with `subreaper`, orphans of the container come to this process
+    /// (prctl(2)).
     ///
     /// # Errors
     /// signalfd(2)'s or prctl(2)'s.
@@ -30,13 +34,20 @@ impl Signals {
         {
             set.remove(signal);
         }
-        nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context(|| "block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&set, flags).context(|| "signalfd")?;
+        ENDING.into_iter().for_each(|signal| set.remove(signal));
+        nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context(|| "block signals")?;
         if subreaper {
             nix::sys::prctl::set_child_subreaper(true).context(|| "become the subreaper")?;
         }
         Ok(Signals { fd })
+    }
+
+    /// Blocks the rest: there is a process to forward them to.
+    fn hold_all(&self) -> Result<()> {
+        let set: SigSet = ENDING.into_iter().collect();
+        nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context(|| "block signals")
     }
 }
 
@@ -45,6 +56,7 @@ impl Signals {
 /// # Errors
 /// A terminal or signals that can't be read.
 pub fn wait_for(pid: i32, master: Option<OwnedFd>, signals: Signals) -> Result<i32> {
+    signals.hold_all()?;
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
         let ready = wait_for_something(&signals, relay.as_ref())?;
@@ -95,89 +107,117 @@ fn code(status: WaitStatus) -> i32 {
     }
 }
 
-/// Waits for one child by its number, with no signals held: for commands that only need its end.
-///
-/// # Errors
-/// waitpid(2)'s.
-pub fn reap_one(pid: i32) -> Result<i32> {
-    let status = rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()));
-    let status = status.context(|| format!("wait for process {pid}"))?;
-    Ok(status.map_or(0, |(_, status)| code(status)))
-}
-
 /// What there is to do.
-#[derive(Default, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Ready {
     input: bool,
-    output: bool,
+    master: PollFlags,
 }
 
 fn wait_for_something(signals: &Signals, relay: Option<&Relay>) -> Result<Ready> {
     let mut fds = vec![PollFd::new(&signals.fd, PollFlags::IN)];
+    let mut timeout = None;
+    let (mut master, mut input) = (None, None);
     if let Some(relay) = relay {
-        fds.push(PollFd::new(&relay.master, if relay.output_open { PollFlags::IN } else { PollFlags::empty() }));
-        if relay.input_open {
+        let wanted = relay.wanted();
+        // A terminal that nobody has open reports a hang-up whatever is asked; it is looked at again later.
+        if wanted.is_empty() {
+            timeout = Some(Timespec { tv_sec: 0, tv_nsec: RETRY_NS });
+        } else {
+            master = Some(fds.len());
+            fds.push(PollFd::new(&relay.master, wanted));
+        }
+        // More is read only when what was read has been taken.
+        if relay.input_open && relay.pending.is_empty() {
+            input = Some(fds.len());
             fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
         }
     }
-    rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(|| "poll")?;
-    let ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
-    Ok(Ready { output: ready(1), input: ready(2) })
+    rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref())).context(|| "poll")?;
+    let events = |at: Option<usize>| at.and_then(|at| fds.get(at)).map_or(PollFlags::empty(), PollFd::revents);
+    Ok(Ready { input: !events(input).is_empty(), master: events(master) })
 }
 
-/// Carries bytes between this process's standard streams and the container's terminal.
+/// How long a terminal that nobody has open is left alone, in nanoseconds.
+const RETRY_NS: i64 = 100_000_000;
+
+/// Carries bytes between this process's standard streams and the container's terminal. It never waits for either side
+/// to take what the other has sent, so signals are always heard.
 struct Relay {
+    /// Non-blocking.
     master: OwnedFd,
     input_open: bool,
-    output_open: bool,
+    /// Nobody had the other side open when it was last looked at.
+    hung_up: bool,
+    /// Read from standard input and not yet taken by the terminal.
+    pending: Vec<u8>,
     _raw: RawMode,
 }
 
 impl Relay {
     fn new(master: OwnedFd) -> Result<Relay> {
         copy_size(&master);
-        Ok(Relay { master, input_open: true, output_open: true, _raw: RawMode::set()? })
+        rustix::io::ioctl_fionbio(&master, true).context(|| "make the terminal non-blocking")?;
+        Ok(Relay { master, input_open: true, hung_up: false, pending: vec![], _raw: RawMode::set()? })
+    }
+
+    /// What to wait for on the terminal; nothing while it is hung up.
+    fn wanted(&self) -> PollFlags {
+        match (self.hung_up, self.pending.is_empty()) {
+            (true, _) => PollFlags::empty(),
+            (false, true) => PollFlags::IN,
+            (false, false) => PollFlags::IN | PollFlags::OUT,
+        }
     }
 
     fn carry(&mut self, ready: Ready) -> Result<()> {
         if ready.input {
-            self.input_open = carry_input(&self.master)?;
+            self.read_input()?;
         }
-        if ready.output && self.output_open {
-            self.output_open = self.carry_output()?;
+        if self.hung_up || ready.master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.carry_output()?;
+        }
+        if !self.pending.is_empty() {
+            self.write_pending()?;
         }
         Ok(())
     }
 
-    fn carry_output(&self) -> Result<bool> {
+    fn read_input(&mut self) -> Result<()> {
         let mut buffer = [0u8; 8192];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.master, &mut buffer)) {
-            // EIO: nobody has the other side open any more.
-            Ok(0) | Err(Errno::IO) => Ok(false),
+        match rustix::io::retry_on_intr(|| rustix::io::read(rustix::stdio::stdin(), &mut buffer)) {
+            Ok(0) | Err(Errno::IO) => self.input_open = false,
+            Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+            Err(errno) => return Err(Error::call("read standard input", errno)),
+        }
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.master, &self.pending)) {
+            Ok(n) => drop(self.pending.drain(..n)),
+            Err(Errno::AGAIN | Errno::IO) => {}
+            Err(errno) => return Err(Error::call("write to the terminal", errno)),
+        }
+        Ok(())
+    }
+
+    /// Carries what there is to standard output. Returns whether there was anything.
+    fn carry_output(&mut self) -> Result<bool> {
+        let mut buffer = [0u8; 8192];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.master, &mut buffer));
+        // EIO: nobody has the other side open, now; a process of the container may open it again.
+        self.hung_up = matches!(read, Ok(0) | Err(Errno::IO));
+        match read {
+            Ok(0) | Err(Errno::IO | Errno::AGAIN) => Ok(false),
             Ok(n) => write_all(rustix::stdio::stdout(), &buffer[..n]).map(|()| true),
             Err(errno) => Err(Error::call("read the terminal", errno)),
         }
     }
 
-    /// What the process wrote before it ended.
+    /// What the process wrote before it ended. The exit code is worth more than an error about the last words.
     fn drain(&mut self) {
-        while self.output_open {
-            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            let ready = poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0);
-            // The exit code is worth more than an error about the last words.
-            self.output_open = ready && self.carry_output().unwrap_or(false);
-        }
-    }
-}
-
-/// Carries what is typed. False at the end of the input.
-fn carry_input(master: &OwnedFd) -> Result<bool> {
-    let mut buffer = [0u8; 8192];
-    match rustix::io::retry_on_intr(|| rustix::io::read(rustix::stdio::stdin(), &mut buffer)) {
-        Ok(0) | Err(Errno::IO) => Ok(false),
-        Ok(n) => write_all(master.as_fd(), &buffer[..n]).map(|()| true),
-        Err(errno) => Err(Error::call("read standard input", errno)),
+        while self.carry_output().unwrap_or(false) {}
     }
 }
 
@@ -186,7 +226,7 @@ fn write_all(to: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
         match rustix::io::retry_on_intr(|| rustix::io::write(to, bytes)) {
             Ok(n) => bytes = &bytes[n..],
             Err(Errno::IO | Errno::PIPE) => return Ok(()),
-            Err(errno) => return Err(Error::call("write to the terminal", errno)),
+            Err(errno) => return Err(Error::call("write to standard output", errno)),
         }
     }
     Ok(())

@@ -39,8 +39,19 @@ impl Container {
     pub fn open(state: &StateRoot, id: &str) -> Result<Container> {
         let id = ContainerId::parse(id)?;
         let dir = state.open(&id)?;
-        let record = dir.record(&id)?;
-        let status = dir.status(&record)?;
+        let mut record = dir.record(&id)?;
+        let mut status = None;
+        if !record.complete {
+            match dir.is_locked()? {
+                true => status = Some(Status::Creating),
+                // Either `create` was killed, or it has ended since the record was read.
+                false => record = dir.record(&id)?,
+            }
+        }
+        let status = match status {
+            Some(status) => status,
+            None => dir.status(&record)?,
+        };
         Ok(Container { id, dir, record, status })
     }
 
@@ -163,19 +174,20 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
         }
     }
     let recorder = trace.recorder()?;
-    execute(dir.call()?, &id, trace, recorder)?;
+    execute(dir.call()?, &id, &record, trace, recorder)?;
     drop(lock);
     run_poststart(&record);
     Ok(())
 }
 
-fn execute(socket: OwnedFd, id: &ContainerId, trace: &TraceFile, recorder: Recorder) -> Result<()> {
+fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, recorder: Recorder) -> Result<()> {
     let channel = Channel::from_socket(socket);
     let mut session = ParentSession::parent(channel, Sequence::start(), recorder);
     let mut converse = || {
         session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
         session.expect(MessageKind::Executing)?;
-        session.expect_end()
+        session.expect_end()?;
+        record.process.map_or(Ok(()), |process| crate::state::must_be_executed(process.pid))
     };
     let result = converse();
     if let Err(error) = &result {
@@ -205,7 +217,10 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
         dir => dir?,
     };
     // A `create` that is still at it is waited for; one that was killed holds no lock.
-    let _lock = dir.lock()?;
+    let _lock = match dir.lock() {
+        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
+        lock => lock?,
+    };
     let Some(record) = dir.read_record()? else {
         // Killed before it wrote what it would make: it has made nothing else.
         return dir.remove();

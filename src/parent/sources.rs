@@ -30,7 +30,8 @@ pub(super) fn stream(session: &mut ParentSession, plan: &Plan) -> Result<()> {
         let fds: Vec<BorrowedFd<'_>> = opened.iter().flatten().map(AsFd::as_fd).collect();
         let slot = |opened: &Result<OwnedFd>| match opened {
             Ok(_) => Slot::Tree,
-            Err(reason) => Slot::Empty { reason: reason.clone() },
+            // As many as fit a batch must fit a frame.
+            Err(reason) => Slot::Empty { reason: reason.clone().shortened(REASON_CAP) },
         };
         let slots = opened.iter().map(slot).collect();
         session.send(ToChild::Mounts { slots, last: i + 1 == batches.len() }, &fds)?;
@@ -40,6 +41,9 @@ pub(super) fn stream(session: &mut ParentSession, plan: &Plan) -> Result<()> {
         .step("open sources", since, || format!("{} slots in {} batches", plan.sources.len(), batches.len()));
     Ok(())
 }
+
+/// The longest reason of an empty slot, in bytes.
+const REASON_CAP: usize = 100;
 
 /// How many fds to have open at once: a part of what this process may have, and what fits a message. The child, with
 /// the same limit, holds one batch too.

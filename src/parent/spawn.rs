@@ -82,8 +82,12 @@ impl Child {
 
     /// The image has handed over to another process, which it forked.
     pub(super) fn handed_over(&mut self, pid: i32) -> Result<()> {
-        if pid <= 0 {
-            return Err(Error::system(format!("the child named {pid} as its process")));
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ours = Pid::from_raw(pid).filter(|_| pid > 0).map(|pid| waitid(WaitId::Pid(pid), look));
+        // A process that took the child over must not have others killed in its name.
+        if !matches!(ours, Some(Ok(_))) {
+            return Err(Error::system(format!("the child named {pid} as its process, which is no child of this one")));
         }
         reap(self.spawned.pid)?;
         self.pid = pid;

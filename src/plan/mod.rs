@@ -322,7 +322,7 @@ impl Plan {
 
 impl ChildPlan {
     /// Plans a process that joins a running container, whose namespaces, beside the pid namespace that the parent sets
-    /// itself, are joined first. `late_pid` if the parent could not.
+    /// itself, are joined first.
     ///
     /// # Errors
     /// What can't be honoured of the process.

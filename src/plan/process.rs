@@ -169,7 +169,7 @@ impl ProcessPlan {
             selinux,
             scheduler: scheduler(process, at)?,
             io_priority: io_priority(process, at)?,
-            preserve_fds: extras.preserve_fds + listen_fds,
+            preserve_fds: extras.preserve_fds.saturating_add(listen_fds),
             listen_fds,
             keyring: extras.keyring.map(str::to_owned),
         };

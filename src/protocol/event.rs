@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The version of the JSON lines that a trace file holds; a reader refuses a higher one.
 pub const VERSION: u32 = 1;
 
+/// The longest detail of an event, in bytes.
+const DETAIL_CAP: usize = 4096;
+
 /// One thing that happened. A trace file holds one a line, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -124,7 +127,14 @@ impl Recorder {
         let side = self.side;
         if let Some(events) = &mut self.events {
             let pid = rustix::process::getpid().as_raw_nonzero().get();
-            events.push(Event { at_us, took_us, side, pid, event: sort, name: name.into(), detail: detail(), fds });
+            // A frame holds several; paths and messages of any length come here.
+            let mut detail = detail();
+            if detail.len() > DETAIL_CAP {
+                let end = (0..=DETAIL_CAP).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+                detail.truncate(end);
+                detail.push('…');
+            }
+            events.push(Event { at_us, took_us, side, pid, event: sort, name: name.into(), detail, fds });
         }
     }
 

@@ -123,6 +123,8 @@ impl ChildSession {
 
     /// Reports the failure that ends this side. What can't be sent is lost with the parent that would have read it.
     pub fn fail(&mut self, error: Error) {
+        const LINK_CAP: usize = 4096;
+        let error = error.shortened(LINK_CAP);
         self.recorder.error(&error);
         let _ = self.flush_trace();
         let _ = self.send(ToParent::Failed(error), &[]);

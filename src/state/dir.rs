@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -200,16 +201,14 @@ impl ContainerDir {
         replace(&path, text).context(|| format!("write `{}`", path.display()))
     }
 
-    /// Where the container is in its life.
+    /// Where the container is in its life. An incomplete record is one of a `create` that was killed: whoever asks holds
+    /// the lock, or has seen that nobody does ([`ContainerDir::is_locked`]).
     ///
     /// # Errors
     /// `/proc` or the freezer can't be read.
     pub fn status(&self, record: &Record) -> Result<Status> {
         let Some(process) = record.process.as_ref().filter(|_| record.complete) else {
-            return Ok(match self.is_locked()? {
-                true => Status::Creating,
-                false => Status::Stopped,
-            });
+            return Ok(Status::Stopped);
         };
         if !process.is_alive()? {
             return Ok(Status::Stopped);
@@ -227,16 +226,39 @@ impl ContainerDir {
     /// Waits until no other command changes the container, and keeps others from it until dropped.
     ///
     /// # Errors
-    /// flock(2)'s.
+    /// Another command that does not end; [`Kind::NotFound`] if the container is gone by then.
     pub fn lock(&self) -> Result<Lock> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let doing = || format!("lock `{}`", self.path.display());
         let file = self.lock_file()?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
-            .context(|| format!("lock `{}`", self.path.display()))?;
-        Ok(Lock { _file: file })
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                Err(Errno::WOULDBLOCK) => {
+                    let message = "another command has been at work on the container for 10 s";
+                    return Err(Error::new(Kind::State, message).advise("end that command first"));
+                }
+                Err(errno) => return Err(Error::call(doing(), errno)),
+            }
+        }
+        // Whoever held the lock may have deleted the container, and another of the same ID may be there by now.
+        let (ours, there) = (rustix::fs::fstat(&file).context(doing)?, rustix::fs::stat(&self.path));
+        match there {
+            Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => Ok(Lock { _file: file }),
+            Ok(_) | Err(Errno::NOENT) => Err(Error::new(Kind::NotFound, "the container does not exist any more")),
+            Err(errno) => Err(Error::call(doing(), errno)),
+        }
     }
 
-    fn is_locked(&self) -> Result<bool> {
-        match rustix::fs::flock(self.lock_file()?, FlockOperation::NonBlockingLockExclusive) {
+    /// Whether a command is changing the container right now.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn is_locked(&self) -> Result<bool> {
+        // Shared, so that two who look do not see each other.
+        match rustix::fs::flock(self.lock_file()?, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(false),
             Err(Errno::WOULDBLOCK) => Ok(true),
             Err(errno) => Err(Error::call(format!("lock `{}`", self.path.display()), errno)),

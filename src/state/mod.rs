@@ -8,5 +8,5 @@ mod process;
 mod record;
 
 pub use dir::{ContainerDir, StateRoot, replace};
-pub use process::ProcessId;
+pub use process::{ProcessId, must_be_executed};
 pub use record::{Record, Status};

@@ -1,5 +1,7 @@
 //! A process by its ID and start time: an ID alone may be another process's by now.
 
+use std::time::{Duration, Instant};
+
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +39,32 @@ impl ProcessId {
     }
 }
 
+/// Checks that the child's image has become the payload, once its end of the socket is closed: exec closes it, and so does
+/// death. A seccomp filter that kills on execve, say, lets a container end before it began.
+///
+/// # Errors
+/// It died, or could not tell that it failed.
+pub fn must_be_executed(pid: i32) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let deadline = Instant::now() + PATIENCE;
+    // Exec closes the socket a moment before it gives the process its new name.
+    while let Some(stat) = Stat::read(pid)? {
+        if stat.comm.as_bytes() != crate::CHILD_COMM.to_bytes() {
+            return Ok(());
+        }
+        if stat.ends || Instant::now() >= deadline {
+            let message = "the process ended before the payload was executed";
+            return Err(Error::system(message).advise("does its seccomp filter allow execve?"));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    // Gone and reaped by another: whoever that was has seen how it ended.
+    Ok(())
+}
+
 /// What is read of `/proc/PID/stat`; proc_pid_stat(5).
 struct Stat {
+    comm: String,
     start_time: u64,
     /// A zombie, or exiting.
     ends: bool,
@@ -55,13 +81,14 @@ impl Stat {
             Err(e) => return Err(e).context(|| format!("read `{path}`")),
         };
         // The command's name, in parentheses, may hold anything, parentheses and blanks too.
-        let (_, rest) = text.rsplit_once(')').unwrap_or_default();
+        let (before, rest) = text.rsplit_once(')').unwrap_or_default();
+        let comm = before.split_once('(').map_or("", |(_, comm)| comm).to_owned();
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
         match (fields.first(), number(6), number(19)) {
             (Some(state), Some(flags), Some(start_time)) => {
                 let ends = matches!(*state, "Z" | "X" | "x") || flags & PF_EXITING != 0;
-                Ok(Some(Stat { start_time, ends }))
+                Ok(Some(Stat { comm, start_time, ends }))
             }
             _ => Err(Error::system(format!("`{path}` has an unknown form"))),
         }

@@ -8,6 +8,7 @@
 //! Read it in that order: [`plan`] makes every rejection and no effect; [`parent`] does what needs the host;
 //! [`protocol`] is all that the two say to each other; [`child`] builds the container from the inside.
 
+pub mod cgroup;
 pub mod child;
 pub mod cli;
 pub mod error;

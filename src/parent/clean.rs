@@ -1,6 +1,6 @@
 //! Undoes what a failed `create` has made, and removes what a deleted container had.
 
-use super::cgroup::{Cgroup, CgroupRecord};
+use crate::cgroup::{Cgroup, CgroupRecord};
 use crate::error::{Context, Error, Result};
 use crate::state::ContainerDir;
 

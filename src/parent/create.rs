@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use super::clean::Made;
 use super::console::{self, Console};
 use super::conversation::Conversation;
@@ -12,6 +11,7 @@ use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::spawn;
 use super::trace::TraceFile;
+use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use oci_spec::runtime::Process;
 
-use super::cgroup::Cgroup;
 use super::console::{self, Console};
 use super::conversation::Conversation;
 use super::create::{listen_fds, write_pid_file};
@@ -14,6 +13,7 @@ use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
 use super::spawn;
 use super::trace::TraceFile;
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::namespaces::flag;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::cgroup::Cgroup;
 use super::clean;
 use super::trace::TraceFile;
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;

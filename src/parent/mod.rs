@@ -3,7 +3,6 @@
 //!
 //! [`create`] and [`exec`] are the visible lists of steps; [`lifecycle`] has what is done to a container that exists.
 
-pub mod cgroup;
 mod clean;
 mod console;
 mod conversation;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use crate::cgroup::Hierarchies;
 use crate::error::{Context, Result};
-use crate::parent::cgroup::Hierarchies;
 
 /// Facts about the host and about the runtime's own place on it.
 #[derive(Debug, Default)]

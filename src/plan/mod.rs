@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Tolerance;
 use crate::error::{Error, Result};
-use crate::parent::cgroup::Tolerance;
 use crate::protocol::Shape;
 use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};

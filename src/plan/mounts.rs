@@ -9,8 +9,8 @@ use super::host::Host;
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
+use crate::cgroup::Layout;
 use crate::error::{Error, Result};
-use crate::parent::cgroup::Layout;
 
 /// One entry of `mounts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

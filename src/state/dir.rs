@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::record::{Record, Status};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
-use crate::parent::cgroup::Cgroup;
 use crate::plan::id::ContainerId;
 
 const RECORD: &str = "state.json";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
-use crate::parent::cgroup::CgroupRecord;
+use crate::cgroup::CgroupRecord;
 use crate::plan::HookState;
 use crate::plan::hooks::HookPlan;
 

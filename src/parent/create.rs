@@ -16,7 +16,6 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
 use crate::plan::load;
-use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::{Choices, Plan};
 use crate::procfs::Proc;
@@ -126,153 +125,161 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock()?;
-    let mut made = Made::new(&dir);
-    match build(request, &mut plan, &host.cgroups, &dir, &text, cgroup_record, console, recorder, &mut made) {
-        Ok((pid, master, record)) => Ok(Created { id: plan.id, pid, master, dir, record }),
-        Err(error) => Err(made.undo(error)),
+    let record = record(&plan, cgroup_record);
+    let mut making = Making { request, dir: &dir, record, console, made: Made::new(&dir) };
+    match making.build(&mut plan, &host.cgroups, &text, recorder) {
+        Ok((pid, master)) => {
+            let record = making.record;
+            Ok(Created { id: plan.id, pid, master, dir, record })
+        }
+        Err(error) => Err(making.made.undo(error)),
     }
 }
 
-/// Makes everything, in the order of the steps.
-#[allow(clippy::too_many_arguments)]
-fn build<'a>(
-    request: &Request<'_>,
-    plan: &mut Plan,
-    hierarchies: &Hierarchies,
+/// What a `create` has in hand while it makes the container.
+struct Making<'a> {
+    request: &'a Request<'a>,
     dir: &'a ContainerDir,
-    config: &[u8],
-    cgroup: Option<CgroupRecord>,
+    record: Record,
     console: Console,
-    recorder: &mut Recorder,
-    made: &mut Made<'a>,
-) -> Result<(i32, Option<OwnedFd>, Record)> {
-    let mut record = record(plan, cgroup);
-    dir.write_record(&record)?;
-    dir.write_config(config)?;
-    let listener = if request.start_at_once { None } else { Some(dir.listen()?) };
+    made: Made<'a>,
+}
 
-    let cgroup = make_cgroup(plan, &mut record, recorder, made)?;
-    // A container that could get no cgroup of its own stays in the runtime's.
-    plan.place_cgroups(|controller| match record.cgroup.as_ref().and_then(|record| record.v1(controller)) {
-        Some(dir) => Some(dir.full_path().into()),
-        None => hierarchies.own_dir(controller),
-    });
-    let plan = &*plan;
-    let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
-    let proc = Proc::open()?;
-    let joined = namespaces::open(&plan.namespaces.join)?;
-    let image = Image::sealed(recorder)?;
-    let gated = plan.id_maps.as_ref().filter(|_| !plan.namespaces.child.late_userns);
+impl Making<'_> {
+    /// Makes everything, in the order of the steps. Returns the process and the terminal that is this process's to relay.
+    fn build(
+        &mut self,
+        plan: &mut Plan,
+        hierarchies: &Hierarchies,
+        config: &[u8],
+        recorder: &mut Recorder,
+    ) -> Result<(i32, Option<OwnedFd>)> {
+        self.dir.write_record(&self.record)?;
+        self.dir.write_config(config)?;
+        let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
-    let since = recorder.now();
-    let for_children = ForChildren::set(&plan.namespaces, &proc)?;
-    let (child, channel) = spawn::start(&spawn::Start {
-        image: &image,
-        namespaces: plan.namespaces.at_clone,
-        cgroup: cgroup.as_ref().and_then(Cgroup::into_fd),
-        tasks: &tasks,
-        gated: gated.is_some(),
-        preserve_fds: plan.child.process.preserve_fds,
-    })?;
-    for_children.restore()?;
-    recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
-    drop(tasks);
+        let cgroup = self.make_cgroup(plan, recorder)?;
+        // A container that could get no cgroup of its own stays in the runtime's.
+        let made = self.record.cgroup.as_ref();
+        plan.place_cgroups(|controller| match made.and_then(|record| record.v1(controller)) {
+            Some(dir) => Some(dir.full_path().into()),
+            None => hierarchies.own_dir(controller),
+        });
+        let plan = &*plan;
+        let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
+        let proc = Proc::open()?;
+        let joined = namespaces::open(&plan.namespaces.join)?;
+        let image = Image::sealed(recorder)?;
 
-    let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
-    let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
-    let mut talk = Conversation { session, child, proc: &proc };
-    let result =
-        converse(request, plan, dir, cgroup.as_ref(), &joined, gated, console, listener, &mut record, &mut talk);
-    let result = result.map_err(|error| talk.explain(error));
-    std::mem::swap(recorder, &mut talk.session.recorder);
-    match result {
-        Ok(master) => Ok((talk.child.release(), master, record)),
-        Err(error) => {
-            if plan.child.shape.hooks {
-                after_failure(plan);
+        let since = recorder.now();
+        let for_children = ForChildren::set(&plan.namespaces, &proc)?;
+        let (child, channel) = spawn::start(&spawn::Start {
+            image: &image,
+            namespaces: plan.namespaces.at_clone,
+            cgroup: cgroup.as_ref().and_then(Cgroup::into_fd),
+            tasks: &tasks,
+            gated: plan.maps_at_clone().is_some(),
+            preserve_fds: plan.child.process.preserve_fds,
+        })?;
+        for_children.restore()?;
+        recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
+        drop(tasks);
+
+        let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
+        let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
+        let mut talk = Conversation { session, child, proc: &proc };
+        let result = self.converse(plan, cgroup.as_ref(), &joined, listener, &mut talk);
+        let result = result.map_err(|error| talk.explain(error));
+        std::mem::swap(recorder, &mut talk.session.recorder);
+        match result {
+            Ok(master) => Ok((talk.child.release(), master)),
+            Err(error) => {
+                // The child is ended first: poststop hooks clean up after it.
+                drop(talk);
+                if plan.child.shape.hooks {
+                    after_failure(plan);
+                }
+                Err(error)
             }
-            Err(error)
         }
+    }
+
+    /// The conversation with the child, from its plan to its release.
+    fn converse(
+        &mut self,
+        plan: &Plan,
+        cgroup: Option<&Cgroup>,
+        joined: &[namespaces::Joined],
+        listener: Option<OwnedFd>,
+        talk: &mut Conversation<'_>,
+    ) -> Result<Option<OwnedFd>> {
+        if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
+            talk.session.recorder.fallback("cgroup", || "clone3: ENOSYS: joined by cgroup.procs".into());
+            cgroup.join(talk.child.pid)?;
+        }
+        talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
+        stream_sources(plan, talk)?;
+        let filter = talk.compile_filter(plan.filter.as_ref(), self.request.state.filter_cache())?;
+        if !plan.locks_mounts() {
+            talk.await_namespaces(&plan.child)?;
+        }
+        let pid = talk.child.pid;
+        if let Some(score) = plan.child.process.oom_score_adj {
+            talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
+        }
+        self.record.process = Some(ProcessId::of(pid)?);
+        let state = crate::hooks::state_json(&self.record.state, "creating", pid);
+        talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
+        talk.send_filter(filter)?;
+        let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
+        self.record.complete = true;
+        self.dir.write_record(&self.record)?;
+        match listener {
+            Some(listener) => {
+                self.write_pid_file(pid)?;
+                talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?;
+            }
+            None => {
+                talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
+                talk.await_exec()?;
+                self.write_pid_file(pid)?;
+            }
+        }
+        Ok(master)
+    }
+
+    fn write_pid_file(&self, pid: i32) -> Result<()> {
+        self.request.pid_file.map_or(Ok(()), |path| write_pid_file(path, pid))
+    }
+
+    fn make_cgroup(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<Option<Cgroup>> {
+        let (Some(wanted), Some(place)) = (&plan.cgroup, &self.record.cgroup) else {
+            return Ok(None);
+        };
+        let since = recorder.now();
+        self.made.will_make(place.clone());
+        let cgroup = Cgroup::create(place, &wanted.resources, wanted.tolerance)?;
+        for note in cgroup.notes() {
+            recorder.fallback("cgroup", || note.clone());
+        }
+        let hierarchies = cgroup.record().dirs.len();
+        recorder.step("cgroup", since, || format!("`{}` in {hierarchies} hierarchies", wanted.path.display()));
+        self.record.cgroup = Some(cgroup.record().clone());
+        Ok(Some(cgroup))
     }
 }
 
-/// The conversation with the child, from its plan to its release.
-#[allow(clippy::too_many_arguments)]
-fn converse(
-    request: &Request<'_>,
-    plan: &Plan,
-    dir: &ContainerDir,
-    cgroup: Option<&Cgroup>,
-    joined: &[namespaces::Joined],
-    gated: Option<&crate::plan::namespaces::IdMaps>,
-    console: Console,
-    listener: Option<OwnedFd>,
-    record: &mut Record,
-    talk: &mut Conversation<'_>,
-) -> Result<Option<OwnedFd>> {
-    if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
-        talk.session.recorder.fallback("cgroup", || "clone3: ENOSYS: joined by cgroup.procs".into());
-        cgroup.join(talk.child.pid)?;
+/// Opens and sends the mount sources. Those of a container in a user namespace are opened in its own mount namespace, so
+/// that the flags the host has set on them stay locked.
+fn stream_sources(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
+    if !plan.locks_mounts() {
+        return super::sources::stream(&mut talk.session, plan);
     }
-    let late = plan.id_maps.as_ref().filter(|_| gated.is_none());
-    talk.open(&plan.child, joined, gated, late)?;
-    let locked = plan.namespaces.has_user() && plan.namespaces.new & flag::MOUNT != 0;
-    if locked {
-        talk.await_namespaces(&plan.child)?;
-        let there = namespaces::InMountNamespace::enter(talk.child.pid, &mut talk.session.recorder)?;
-        let streamed = super::sources::stream(&mut talk.session, plan);
-        there.leave()?;
-        streamed?;
-    } else {
-        super::sources::stream(&mut talk.session, plan)?;
-    }
-    let filter = talk.compile_filter(plan.filter.as_ref(), request.state.filter_cache())?;
-    if !locked {
-        talk.await_namespaces(&plan.child)?;
-    }
-    let pid = talk.child.pid;
-    if let Some(score) = plan.child.process.oom_score_adj {
-        talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
-    }
-    record.process = Some(ProcessId::of(pid)?);
-    let state = crate::hooks::state_json(&record.state, "creating", pid);
-    talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
-    talk.send_filter(filter)?;
-    let master = talk.await_ready(&plan.child, console)?;
-    record.complete = true;
-    dir.write_record(record)?;
-    if let Some(path) = request.pid_file {
-        write_pid_file(path, pid)?;
-    }
-    match listener {
-        Some(listener) => talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?,
-        None => {
-            talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
-            talk.await_exec()?;
-        }
-    }
-    Ok(master)
-}
-
-fn make_cgroup<'a>(
-    plan: &Plan,
-    record: &mut Record,
-    recorder: &mut Recorder,
-    made: &mut Made<'a>,
-) -> Result<Option<Cgroup>> {
-    let (Some(wanted), Some(place)) = (&plan.cgroup, &record.cgroup) else {
-        return Ok(None);
-    };
-    let since = recorder.now();
-    made.will_make(place.clone());
-    let cgroup = Cgroup::create(place, &wanted.resources, wanted.tolerance)?;
-    for note in cgroup.notes() {
-        recorder.fallback("cgroup", || note.clone());
-    }
-    record.cgroup = Some(cgroup.record().clone());
-    recorder
-        .step("cgroup", since, || format!("`{}` in {} hierarchies", wanted.path.display(), cgroup.record().dirs.len()));
-    Ok(Some(cgroup))
+    talk.await_namespaces(&plan.child)?;
+    let there = namespaces::InMountNamespace::enter(talk.child.pid, &mut talk.session.recorder)?;
+    let streamed = super::sources::stream(&mut talk.session, plan);
+    there.leave()?;
+    streamed
 }
 
 fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {

@@ -297,6 +297,17 @@ impl Plan {
 }
 
 impl Plan {
+    /// The id maps of a user namespace that the clone itself makes: the child image starts once they are written.
+    pub fn maps_at_clone(&self) -> Option<&IdMaps> {
+        self.id_maps.as_ref().filter(|_| !self.namespaces.child.late_userns)
+    }
+
+    /// Whether the container's mount namespace belongs to a user namespace of its own, where the kernel locks the flags of
+    /// the host's mounts.
+    pub fn locks_mounts(&self) -> bool {
+        self.namespaces.has_user() && self.namespaces.new & flag::MOUNT != 0
+    }
+
     /// Completes the plan once the places of the container's control groups are known: without a cgroup namespace, they
     /// are what its `/sys/fs/cgroup` shows.
     pub fn place_cgroups(&mut self, place: impl Fn(&str) -> Option<PathBuf>) {

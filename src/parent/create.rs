@@ -181,7 +181,10 @@ impl Making<'_> {
             gated: plan.maps_at_clone().is_some(),
             preserve_fds: plan.child.process.preserve_fds,
         })?;
-        for_children.restore()?;
+        // Hooks are children too. Without any, an ordinary user, who may not go back, need not.
+        if plan.hooks.in_runtime_namespace() {
+            for_children.restore()?;
+        }
         recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
         drop(tasks);
 

@@ -106,7 +106,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let image = Image::sealed(recorder)?;
     let since = recorder.now();
     let mut joined = namespaces::of_process(init, record.namespaces)?;
-    let (for_children, pid_is_set) = ForChildren::set_pid_of(&joined)?;
+    let pid_is_set = ForChildren::set_pid_of(&joined)?;
     if pid_is_set {
         joined.iter_mut().for_each(|j| j.flags &= !flag::PID);
         joined.retain(|j| j.flags != 0);
@@ -123,7 +123,6 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         preserve_fds: plan.process.preserve_fds,
     };
     let (child, channel) = spawn_in(&start, cgroup.as_ref(), init, recorder)?;
-    for_children.restore()?;
     recorder.step("clone", since, || format!("pid {}", child.pid));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));

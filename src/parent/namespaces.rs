@@ -85,17 +85,14 @@ impl ForChildren {
         Ok(set)
     }
 
-    /// Sets the pid namespace of a process by its pidfd or namespace; the flags say whether it is one. Returns whether
-    /// it could: an ordinary user has no right to, before joining the user namespace.
-    pub(super) fn set_pid_of(joined: &[Joined]) -> Result<(ForChildren, bool)> {
-        let mut set = ForChildren { restore: vec![] };
-        let Some(with_pid) = joined.iter().find(|j| j.flags & flag::PID != 0) else {
-            return Ok((set, true));
-        };
-        match set.enter(flag::PID, || nix::sched::setns(&with_pid.fd, CloneFlags::CLONE_NEWPID)) {
-            Ok(()) => Ok((set, true)),
-            Err(e) if matches!(e.errno(), Some(Errno::PERM | Errno::INVAL)) => Ok((set, false)),
-            Err(e) => Err(e).context(|| "setns to the container's pid namespace"),
+    /// Sets the pid namespace of a process, by its pidfd or the namespace itself, for good: this process has no other
+    /// children. Returns whether it could: an ordinary user has no right to, before joining the user namespace.
+    pub(super) fn set_pid_of(joined: &[Joined]) -> Result<bool> {
+        let Some(with_pid) = joined.iter().find(|j| j.flags & flag::PID != 0) else { return Ok(true) };
+        match nix::sched::setns(&with_pid.fd, CloneFlags::CLONE_NEWPID) {
+            Ok(()) => Ok(true),
+            Err(nix::errno::Errno::EPERM | nix::errno::Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(errno).context(|| "setns to the container's pid namespace"),
         }
     }
 

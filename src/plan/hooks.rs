@@ -58,6 +58,11 @@ impl Hooks {
         })
     }
 
+    /// Whether `create` or `run` runs any hook in the runtime's own namespaces.
+    pub fn in_runtime_namespace(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.poststart.is_empty())
+    }
+
     /// Whether any hook must run between the mounts and pivot_root.
     pub fn before_pivot(&self) -> bool {
         !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
 use crate::plan::hooks::HookPlan;
@@ -63,6 +65,8 @@ fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
         command.arg0(name);
     }
     command.envs(hook.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+    // A group of its own, so that what it has started ends with it.
+    command.process_group(0);
     let mut child = command.spawn().context(|| "execute")?;
     let status = match hook.timeout {
         None => child.wait().context(|| "wait for it")?,
@@ -89,7 +93,9 @@ fn wait_at_most(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>
             return Ok(Some(status));
         }
         if Instant::now() >= deadline {
-            child.kill().context(|| "kill it after its timeout")?;
+            if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+                kill_process_group(group, Signal::KILL).context(|| "kill it after its timeout")?;
+            }
             child.wait().context(|| "wait for it")?;
             return Ok(None);
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::net::SocketFlags;
 
@@ -54,6 +55,22 @@ fn wait_for_start(listener: OwnedFd) -> Result<ChildSession> {
     }
 }
 
+/// An engine that was sent the terminal sets its size about when it calls `start`, and a payload that asks first would
+/// see none. Slower runtimes never notice; this one waits for it, a little: nobody may be there to set any.
+fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
+    const PATIENCE: Duration = Duration::from_millis(25);
+    if plan.process.terminal.is_none() {
+        return;
+    }
+    let since = session.recorder.now();
+    let deadline = Instant::now() + PATIENCE;
+    let size = || rustix::termios::tcgetwinsize(rustix::stdio::stdin()).map_or((0, 0), |w| (w.ws_row, w.ws_col));
+    while size() == (0, 0) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    session.recorder.step("terminal size", since, || format!("{:?}", size()));
+}
+
 fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start) -> Result<Infallible> {
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let since = session.recorder.now();
@@ -62,6 +79,7 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
         crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")))?;
         session.recorder.step("hooks", since, || "startContainer".into());
     }
+    await_terminal_size(session, plan);
     sys::exec::reset_signals();
     session.send(ToParent::Executing, &[])?;
     session.flush_trace()?;

@@ -23,6 +23,8 @@ pub enum Kind {
     State,
     /// The other side of the sync socket broke the protocol.
     Protocol,
+    /// The other side of the sync socket is gone before its time.
+    PeerGone,
     /// The kernel or a file refused.
     System,
 }

@@ -140,13 +140,10 @@ impl Conversation<'_> {
 
     /// The best account of a failure: what the child said, if it said anything, else how it ended.
     pub(super) fn explain(&mut self, error: Error) -> Error {
-        if error.errno() == Some(Errno::PIPE) {
-            // It died while we wrote; its last words are still in the socket.
+        // Only where the child is gone: one that spoke nonsense is alive, and killed when it is dropped.
+        if error.errno() == Some(Errno::PIPE) || error.kind() == ErrorKind::PeerGone {
+            // If it died while we wrote, its last words are still in the socket.
             return self.session.last_words().unwrap_or_else(|| self.child.explain_end(error));
-        }
-        // Only the end of the socket: a child that spoke nonsense is alive, and killed when it is dropped.
-        if error.kind() == ErrorKind::Protocol && error.to_string().contains("closed the socket") {
-            return self.child.explain_end(error);
         }
         error
     }

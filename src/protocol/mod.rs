@@ -84,6 +84,10 @@ impl std::error::Error for ProtocolError {}
 
 impl From<ProtocolError> for Error {
     fn from(e: ProtocolError) -> Error {
-        Error::new(error::Kind::Protocol, e.to_string()).context("sync protocol")
+        let kind = match e {
+            ProtocolError::EarlyEof { .. } => error::Kind::PeerGone,
+            _ => error::Kind::Protocol,
+        };
+        Error::new(kind, e.to_string()).context("sync protocol")
     }
 }

@@ -69,6 +69,7 @@ impl Create {
             no_cgroup: context.no_cgroup,
             start_at_once: false,
             detached: true,
+            signals: None,
             trace: &context.trace,
         }
     }
@@ -105,7 +106,7 @@ impl Run {
             return Err(Error::new(Kind::Usage, "--console-socket needs --detach: the terminal is this one otherwise"));
         }
         let signals = Signals::hold(!self.no_subreaper)?;
-        let Created { pid, master, record, .. } = create(&request)?;
+        let Created { pid, master, record, .. } = create(&Request { signals: Some(&signals), ..request })?;
         lifecycle::run_poststart(&record);
         let code = wait_for(pid, master, signals);
         if !self.keep {

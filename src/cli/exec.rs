@@ -84,13 +84,14 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             detached: self.detach,
             ignore_paused: self.ignore_paused,
+            signals: None,
             trace: &context.trace,
         };
         if self.detach {
             return exec(&request).map(|_| 0);
         }
         let signals = Signals::hold(false)?;
-        let executed = exec(&request)?;
+        let executed = exec(&Request { signals: Some(&signals), ..request })?;
         wait_for(executed.pid, executed.master, signals)
     }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::clean::Made;
 use super::console::{self, Console};
 use super::conversation::Conversation;
+use super::foreground::Signals;
 use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::spawn;
@@ -52,6 +53,8 @@ pub struct Request<'a> {
     pub start_at_once: bool,
     /// The caller does not stay to relay a terminal.
     pub detached: bool,
+    /// Held completely before the payload may run: from then on they are its.
+    pub signals: Option<&'a Signals>,
     #[allow(missing_docs)]
     pub trace: &'a TraceFile,
 }
@@ -243,6 +246,7 @@ impl Making<'_> {
                 talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?;
             }
             None => {
+                self.request.signals.map_or(Ok(()), Signals::hold_all)?;
                 talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
                 talk.await_exec()?;
                 self.write_pid_file(pid)?;

@@ -8,6 +8,7 @@ use oci_spec::runtime::Process;
 use super::console::{self, Console};
 use super::conversation::Conversation;
 use super::create::{listen_fds, write_pid_file};
+use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
@@ -47,6 +48,8 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Execute in a paused container too: the process runs once it is resumed.
     pub ignore_paused: bool,
+    /// Held completely before the payload may run: from then on they are its.
+    pub signals: Option<&'a Signals>,
     #[allow(missing_docs)]
     pub trace: &'a TraceFile,
 }
@@ -199,6 +202,7 @@ fn converse(
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
     }
     let master = talk.await_ready(plan, console)?;
+    request.signals.map_or(Ok(()), Signals::hold_all)?;
     talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
     talk.await_exec()?;
     // Last: engines take a pid file as the word that the process runs.

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 
 /// Signals held back from the default action, to be forwarded. Taken before the process is made, so that none is lost
 /// between its start and the first look.
+#[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
 }
@@ -44,8 +45,8 @@ impl Signals {
         Ok(Signals { fd })
     }
 
-    /// Blocks the rest: there is a process to forward them to.
-    fn hold_all(&self) -> Result<()> {
+    /// Blocks the rest: there is about to be a process to forward them to.
+    pub(super) fn hold_all(&self) -> Result<()> {
         let set: SigSet = ENDING.into_iter().collect();
         nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context(|| "block signals")
     }
@@ -56,7 +57,6 @@ impl Signals {
 /// # Errors
 /// A terminal or signals that can't be read.
 pub fn wait_for(pid: i32, master: Option<OwnedFd>, signals: Signals) -> Result<i32> {
-    signals.hold_all()?;
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
         let ready = wait_for_something(&signals, relay.as_ref())?;

@@ -86,11 +86,7 @@ impl Error {
     /// The same error with no text longer than `cap` bytes: for a frame that must hold it. What is cut ends in `…`.
     pub fn shortened(mut self, cap: usize) -> Error {
         let texts = self.chain.iter_mut().chain(self.advice.as_mut());
-        for text in texts.filter(|text| text.len() > cap) {
-            let end = (0..=cap).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            text.truncate(end);
-            text.push('…');
-        }
+        texts.for_each(|text| shorten(text, cap));
         self
     }
 
@@ -132,6 +128,15 @@ impl std::error::Error for Error {}
 fn strerror(errno: i32) -> String {
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Cuts a text that is longer than `cap` bytes, between two characters; what is cut ends in `…`.
+pub(crate) fn shorten(text: &mut String, cap: usize) {
+    if text.len() > cap {
+        let end = (0..=cap).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 /// Adds to a failure what was being done. The closure runs only on failure.
@@ -183,6 +188,14 @@ mod tests {
     fn is_one_line_whatever_it_holds() {
         let error = Error::config("bad\npath").advise("rename it");
         assert_eq!(error.to_string(), "bad path (rename it)");
+    }
+
+    #[test]
+    fn is_cut_between_characters() {
+        let error = Error::config("aé".repeat(3)).shortened(3);
+        assert_eq!(error.to_string(), "aé…");
+        assert_eq!(Error::config("aé").shortened(2).to_string(), "a…");
+        assert_eq!(Error::config("aé").shortened(3).to_string(), "aé");
     }
 
     #[test]

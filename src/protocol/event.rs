@@ -129,11 +129,7 @@ impl Recorder {
             let pid = rustix::process::getpid().as_raw_nonzero().get();
             // A frame holds several; paths and messages of any length come here.
             let mut detail = detail();
-            if detail.len() > DETAIL_CAP {
-                let end = (0..=DETAIL_CAP).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
-                detail.truncate(end);
-                detail.push('…');
-            }
+            crate::error::shorten(&mut detail, DETAIL_CAP);
             events.push(Event { at_us, took_us, side, pid, event: sort, name: name.into(), detail, fds });
         }
     }

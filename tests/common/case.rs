@@ -230,6 +230,11 @@ impl Case {
         self.call(&["delete", &self.id]).ok();
     }
 
+    /// Whatever its state.
+    pub(crate) fn delete_by_force(&self) {
+        self.call(&["delete", "--force", &self.id]).ok();
+    }
+
     /// Runs a command in the container, by the runtime.
     pub(crate) fn exec(&self, args: &[&str]) -> Outcome {
         let mut all = vec!["exec", self.id.as_str()];

@@ -45,7 +45,9 @@ pub(crate) mod console;
 pub(crate) mod left;
 pub(crate) mod look;
 pub(crate) mod outcome;
+pub(crate) mod rich;
 pub(crate) mod seccomp;
+pub(crate) mod supervise;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -48,6 +48,8 @@ image_directory() {
 
 # have_image SUITE: made already, and whole: it gets its name last.
 have_image() {
+    # Its time says that it is in use.
+    touch -c "$(image_directory "$1")"
     [[ -d $(image_directory "$1") ]]
 }
 
@@ -87,8 +89,8 @@ build_image() {
     "${SUDO[@]}" mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$new/root" "$new/root.img" >>"$new/log"
     "${SUDO[@]}" rm -rf "$new/root"
     "${SUDO[@]}" chown -R "$(id -u):$(id -g)" "$new"
-    # Older ones of this suite are never asked for again.
-    find "$CACHE" -maxdepth 1 -type d -name "$suite-*" ! -name "${new##*/}" -exec rm -rf {} +
     mv "$new" "$directory"
+    # Those that other versions of this script have made go when nobody has used them for a week.
+    find "$CACHE" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
     echo "vm: made the image of $suite in $(duration $((SECONDS - started))), $(du -sm "$directory" | cut -f 1) MiB"
 }

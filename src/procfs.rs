@@ -1,31 +1,60 @@
-//! A `/proc` that is known to be one: opened once, early, and passed to whoever needs a file of it.
+//! A `/proc` that is known to be one: opened once, early, and passed to whoever needs a file of it, the child too.
 //!
 //! A path such as `/proc/self/attr/exec` is only as good as what is mounted there; a label written to a regular file in
-//! the container's own `/proc` is a label that was never applied (CVE-2019-16884). Every lookup here stays on procfs.
+//! the container's own `/proc` is a label that was never applied (CVE-2019-16884). So the runtime makes a procfs of its
+//! own that is mounted nowhere, and that nobody can mount anything over. Where it may not, it takes `/proc`, if that is
+//! the root of a procfs, and every lookup stays on that very mount (CVE-2025-52881).
 
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Context, Error, Result};
+
+/// The inode of procfs's root; `PROC_ROOT_INO` of the kernel.
+const ROOT_INODE: u64 = 1;
+
+/// The inode of the initial user namespace on nsfs; `USER_NS_INIT_INO` of the kernel's interface.
+const INITIAL_USERNS: u64 = 0xEFFF_FFFD;
 
 /// A handle on procfs.
 #[derive(Debug)]
 pub(crate) struct Proc {
     root: OwnedFd,
+    detached: Option<Errno>,
 }
 
 impl Proc {
-    /// Opens `/proc` and checks that it is procfs.
+    /// Makes a procfs of this process's own or, without the right to (CAP_SYS_ADMIN, fsopen), opens `/proc` and checks
+    /// that it is one.
     ///
     /// # Errors
     /// `/proc` is missing or something else.
     pub(crate) fn open() -> Result<Proc> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/proc", flags, Mode::empty()).context(|| "open `/proc`")?;
-        check(root.as_fd()).context(|| "`/proc`")?;
-        Ok(Proc { root })
+        match detached() {
+            Ok(root) => Ok(Proc { root, detached: None }),
+            Err(errno) => Ok(Proc { root: mounted()?, detached: Some(errno) }),
+        }
+    }
+
+    /// The one that the other side of the sync socket has opened.
+    ///
+    /// # Errors
+    /// It is no procfs.
+    pub(crate) fn from_fd(root: OwnedFd) -> Result<Proc> {
+        check_root(root.as_fd()).context(|| "the `/proc` that came over the socket")?;
+        Ok(Proc { root, detached: None })
+    }
+
+    /// Which of the two ways it was had, for the trace.
+    pub(crate) fn describe(&self) -> String {
+        match self.detached {
+            None => "a procfs of the runtime's own, mounted nowhere".into(),
+            Some(errno) => format!("the host's `/proc`, checked; none of its own to be had ({errno})"),
+        }
     }
 
     /// Writes a file below `/proc/self`, in one write.
@@ -58,17 +87,73 @@ impl Proc {
         rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes())).context(doing).map(drop)
     }
 
+    /// Reads a text file, such as `self/mountinfo`.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn read(&self, path: &str) -> Result<String> {
+        let doing = || format!("read `/proc/{path}`");
+        let file = self.open_file(path, OFlags::RDONLY).context(doing)?;
+        let mut bytes = vec![];
+        std::fs::File::from(file).read_to_end(&mut bytes).context(doing)?;
+        // Names of mount points and cgroups may be any bytes.
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Opens a namespace by its link, such as `self/ns/net`.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn open_namespace(&self, who: &str, name: &str) -> Result<OwnedFd> {
+        let doing = || format!("open `/proc/{who}/ns/{name}`");
+        let dir = self.open_file(&format!("{who}/ns"), OFlags::PATH | OFlags::DIRECTORY).context(doing)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&dir, name, flags, Mode::empty()).context(doing)
+    }
+
+    /// Whether this process is in the initial user namespace. Its number tells: one that maps all IDs to themselves may
+    /// be another.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn in_initial_userns(&self) -> Result<bool> {
+        let dir = self.open_file("self/ns", OFlags::PATH | OFlags::DIRECTORY).context(|| "open `/proc/self/ns`")?;
+        match rustix::fs::statat(&dir, "user", AtFlags::empty()) {
+            Ok(stat) => Ok(stat.st_ino == INITIAL_USERNS),
+            // A kernel without user namespaces is all one.
+            Err(Errno::NOENT) => Ok(true),
+            Err(errno) => Err(Error::call("stat `/proc/self/ns/user`", errno)),
+        }
+    }
+
     /// Opens a file of this very procfs: nothing mounted on it, no magic link out of it.
     fn open_file(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::NOSYS) => {
+            // No openat2, or a filter that does not know it.
+            Err(Errno::NOSYS | Errno::PERM) => {
                 let file = rustix::fs::openat(&self.root, path, flags, Mode::empty()).context(|| "openat")?;
-                check(file.as_fd())?;
+                self.check_same_mount(file.as_fd())?;
                 Ok(file)
             }
+            Err(Errno::XDEV) => Err(Error::call("openat2", Errno::XDEV).advise("something is mounted over it")),
             file => file.context(|| "openat2"),
+        }
+    }
+
+    /// What openat2 would have checked: the file is on this mount, not on one that covers a part of it.
+    fn check_same_mount(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let mount = |fd: BorrowedFd<'_>| {
+            let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
+            match stat.stx_mask & StatxFlags::MNT_ID.bits() {
+                0 => Err(Error::call("statx STATX_MNT_ID", Errno::NOSYS).advise("Linux 5.8 has it")),
+                _ => Ok(stat.stx_mnt_id),
+            }
+        };
+        match mount(file)? == mount(self.root.as_fd())? {
+            true => Ok(()),
+            false => Err(Error::system("it is not on the trusted procfs: something is mounted over it")),
         }
     }
 
@@ -112,16 +197,68 @@ impl Proc {
     }
 }
 
-fn check(fd: BorrowedFd<'_>) -> Result<()> {
-    let stat = rustix::fs::fstatfs(fd).context(|| "fstatfs")?;
-    match stat.f_type == PROC_SUPER_MAGIC {
-        true => Ok(()),
-        false => Err(Error::system("it is not on procfs")),
+/// [`Proc::in_initial_userns`] without a procfs that is trusted: for what is no matter of trust.
+pub(crate) fn looks_like_the_initial_userns() -> bool {
+    rustix::fs::stat("/proc/self/ns/user").map_or(true, |stat| stat.st_ino == INITIAL_USERNS)
+}
+
+fn detached() -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attrs =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
+}
+
+fn mounted() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/proc", flags, Mode::empty()).context(|| "open `/proc`")?;
+    check_root(root.as_fd()).context(|| "`/proc`")?;
+    Ok(root)
+}
+
+/// A directory of procfs is not enough: one bound on `/proc` would be another's.
+fn check_root(fd: BorrowedFd<'_>) -> Result<()> {
+    let kind = rustix::fs::fstatfs(fd).context(|| "fstatfs")?.f_type;
+    let inode = rustix::fs::fstat(fd).context(|| "fstat")?.st_ino;
+    match (kind == PROC_SUPER_MAGIC, inode == ROOT_INODE) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Error::system("it is not procfs: something else is mounted there")),
+        (true, false) => Err(Error::system("it is not the root of a procfs: a part of one is mounted there")),
     }
 }
 
 impl AsFd for Proc {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_procfs_is_refused() {
+        let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert!(Proc::from_fd(open("/")).is_err());
+        let part = Proc::from_fd(open("/proc/self")).unwrap_err().to_string();
+        assert!(part.contains("not the root of a procfs"), "{part}");
+    }
+
+    #[test]
+    fn it_is_this_processs_own() {
+        let proc = Proc::from_fd(mounted().unwrap()).unwrap();
+        assert_eq!(proc.own_pid().unwrap() as u32, std::process::id());
+        assert!(proc.read("self/mountinfo").unwrap().contains(" / "));
+        assert!(proc.own_fds().unwrap().len() > 3);
+    }
+
+    #[test]
+    fn a_file_of_another_mount_is_told_apart() {
+        let proc = Proc::from_fd(mounted().unwrap()).unwrap();
+        let other = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert!(proc.check_same_mount(other.as_fd()).is_err());
+        proc.check_same_mount(proc.as_fd()).unwrap();
     }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::dir::Dir;
 use super::processes;
 use super::record::{CgroupRecord, RecordDir};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::procfs::Proc;
 
 /// Where every distribution mounts cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -60,12 +61,12 @@ struct Membership<'a> {
 impl Hierarchies {
     /// Finds the hierarchies: from the file system types at the usual places and /proc/self/cgroup, and only where
     /// a v1 controller is somewhere else from /proc/self/mountinfo, which is slow on a machine with many mounts.
-    pub fn detect() -> Result<Hierarchies> {
+    pub(crate) fn detect(proc: &Proc) -> Result<Hierarchies> {
         if kind(ROOT)? == Some(true) {
             let unified = Hierarchy { mount: ROOT.into(), controllers: Vec::new(), own: None, unified: true };
             return Ok(Hierarchies { layout: Layout::V2, list: vec![unified] });
         }
-        let memberships = read_proc("/proc/self/cgroup")?;
+        let memberships = proc.read("self/cgroup")?;
         let mut mountinfo = None;
         let mut list = Vec::new();
         let mut unified = None;
@@ -80,7 +81,7 @@ impl Hierarchies {
                 }
                 continue;
             }
-            if let Some(mount) = v1_mount(controllers, &mut mountinfo)? {
+            if let Some(mount) = v1_mount(controllers, proc, &mut mountinfo)? {
                 let controllers = controllers.split(',').map(str::to_owned).collect();
                 list.push(Hierarchy { mount, controllers, own: Some(path.into()), unified: false });
             }
@@ -108,9 +109,9 @@ impl Hierarchies {
     }
 
     /// The runtime's own cgroup in the v1 hierarchy of a controller.
-    pub fn own_dir(&self, controller: &str) -> Option<PathBuf> {
+    pub(crate) fn own_dir(&self, controller: &str, proc: &Proc) -> Option<PathBuf> {
         let hierarchy = self.list.iter().find(|h| !h.unified && h.controllers.iter().any(|c| c == controller))?;
-        let own = hierarchy.base(self.layout).ok()?;
+        let own = hierarchy.base(self.layout, proc).ok()?;
         Some(format!("{}{own}", hierarchy.mount).into())
     }
 
@@ -121,13 +122,13 @@ impl Hierarchies {
     /// give controllers to its children ("no internal processes", Documentation/admin-guide/cgroup-v2.rst).
     ///
     /// A path that is another container's, with processes in it, is refused here, before anything is recorded.
-    pub fn record(&self, path: &Path) -> Result<CgroupRecord> {
+    pub(crate) fn record(&self, path: &Path, proc: &Proc) -> Result<CgroupRecord> {
         let steps = steps(path)?;
         let mut dirs = Vec::with_capacity(self.list.len());
         for hierarchy in &self.list {
             let base = match path.is_absolute() {
                 true => String::new(),
-                false => hierarchy.base(self.layout)?,
+                false => hierarchy.base(self.layout, proc)?,
             };
             let path = format!("{base}/{}", steps.join("/"));
             dirs.push(hierarchy.record(&path)?);
@@ -138,10 +139,10 @@ impl Hierarchies {
 
 impl Hierarchy {
     /// The cgroup that relative paths start from, as a path below the mount point, empty for the mount point itself.
-    fn base(&self, layout: Layout) -> Result<String> {
+    fn base(&self, layout: Layout, proc: &Proc) -> Result<String> {
         let own = match &self.own {
             Some(own) => own.clone(),
-            None => own_unified(&read_proc("/proc/self/cgroup")?)?,
+            None => own_unified(&proc.read("self/cgroup")?)?,
         };
         // Seen from a cgroup namespace the runtime has left, its own cgroup starts with `/..`: out of reach.
         let own = if own == "/.." || own.starts_with("/../") { "/" } else { own.trim_end_matches('/') };
@@ -151,7 +152,7 @@ impl Hierarchy {
         let own = match exists(&format!("{}{own}", self.mount))? {
             true => own.to_owned(),
             // In a container without a cgroup namespace the mount shows only a part of the hierarchy.
-            false => within_mount(own, &self.mount, &read_proc("/proc/self/mountinfo")?),
+            false => within_mount(own, &self.mount, &proc.read("self/mountinfo")?),
         };
         Ok(match layout {
             Layout::V2 => own.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_owned()),
@@ -245,11 +246,6 @@ fn exists(path: &str) -> Result<bool> {
     }
 }
 
-fn read_proc(path: &str) -> Result<String> {
-    let bytes = std::fs::read(path).context(|| format!("read `{path}`"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 /// Splits `4:cpu,cpuacct:/path`. A controllers field may hold no colon, the path may.
 fn membership(line: &str) -> Option<Membership<'_>> {
     let mut fields = line.splitn(3, ':');
@@ -265,7 +261,7 @@ fn own_unified(text: &str) -> Result<String> {
 
 /// Where a v1 hierarchy is mounted: under its controllers' names, or one of them (`cpu` for `cpu,cpuacct`), or, for
 /// controllers, anywhere. A named hierarchy that is not at its usual place is nothing a container needs.
-fn v1_mount(controllers: &str, mountinfo: &mut Option<String>) -> Result<Option<String>> {
+fn v1_mount(controllers: &str, proc: &Proc, mountinfo: &mut Option<String>) -> Result<Option<String>> {
     let whole = controllers.strip_prefix("name=").unwrap_or(controllers);
     let singles = controllers.split(',').filter(|single| *single != controllers);
     for name in std::iter::once(whole).chain(singles) {
@@ -278,7 +274,7 @@ fn v1_mount(controllers: &str, mountinfo: &mut Option<String>) -> Result<Option<
         return Ok(None);
     }
     if mountinfo.is_none() {
-        *mountinfo = Some(read_proc("/proc/self/mountinfo")?);
+        *mountinfo = Some(proc.read("self/mountinfo")?);
     }
     Ok(mountinfo.as_deref().and_then(|text| find_v1_mount(text, controllers)))
 }
@@ -291,7 +287,7 @@ fn find_v1_mount(mountinfo: &str, controllers: &str) -> Option<String> {
         let (fstype, _source, options) = (tail.next()?, tail.next()?, tail.next()?);
         let has = |wanted: &str| options.split(',').any(|option| option == wanted);
         let matches = fstype == "cgroup" && controllers.split(',').all(has);
-        matches.then(|| unescape(fields.split(' ').nth(4).unwrap_or_default()))
+        matches.then(|| crate::mountinfo::unescape(fields.split(' ').nth(4).unwrap_or_default()))
     })
 }
 
@@ -300,7 +296,7 @@ fn within_mount(own: &str, mount: &str, mountinfo: &str) -> String {
     let mut root = mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
-        (unescape(point) == mount).then(|| unescape(root))
+        (crate::mountinfo::unescape(point) == mount).then(|| crate::mountinfo::unescape(root))
     });
     // The last mount at a place is the one that is seen.
     match root.next_back().as_deref().and_then(|root| own.strip_prefix(root)) {
@@ -310,11 +306,6 @@ fn within_mount(own: &str, mount: &str, mountinfo: &str) -> String {
 }
 
 /// Undoes mountinfo's octal escapes for blank, tab, newline and backslash; see proc_pid_mountinfo(5).
-fn unescape(field: &str) -> String {
-    let pairs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    pairs.iter().fold(field.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

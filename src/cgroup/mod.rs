@@ -31,6 +31,7 @@ pub use self::layout::{Hierarchies, Layout};
 pub use self::record::{CgroupRecord, RecordDir};
 use crate::error::{Context, Error, Result};
 use crate::plan::resources::{DeviceRule, Resources};
+use crate::procfs::Proc;
 
 /// What a refusal to make a cgroup means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,10 +231,9 @@ impl Cgroup {
     ///
     /// # Errors
     /// A process that is gone, or has left the container's cgroup.
-    pub fn into_fd_of(&self, pid: i32) -> Result<Option<OwnedFd>> {
+    pub(crate) fn into_fd_of(&self, pid: i32, proc: &Proc) -> Result<Option<OwnedFd>> {
         let Some(place) = self.record.v2() else { return Ok(None) };
-        let file = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&file).context(|| format!("read `{file}`"))?;
+        let text = proc.read(&format!("{pid}/cgroup"))?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         // Where the mount point is not the hierarchy's root, its name in /proc is longer, or shorter, than ours.
         let below = own.find(&place.path).map(|at| &own[at + place.path.len()..]).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::plan::resources::Limit;
+use crate::procfs::Proc;
 use serde_json::json;
 
 /// Says which layout a re-executed test is to find.
@@ -32,7 +33,7 @@ fn again(test: &str, wrapper: &[&str], layout: &str) {
 }
 
 fn unshared(test: &str, script: &str, layout: &str) {
-    if !is_root() || Hierarchies::detect().unwrap().layout() != Layout::Hybrid {
+    if !is_root() || Hierarchies::detect(&Proc::open().unwrap()).unwrap().layout() != Layout::Hybrid {
         return eprintln!("skipped: needs root and a hybrid layout");
     }
     again(test, &["unshare", "-m", "--propagation", "private", "sh", "-c", script, "--"], layout);
@@ -111,12 +112,12 @@ fn whole_life() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    let hierarchies = Hierarchies::detect().unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
     let layout = hierarchies.layout();
     if let Ok(expected) = std::env::var(LAYOUT) {
         assert_eq!(format!("{layout:?}"), expected);
     }
-    let record = hierarchies.record(&path()).unwrap();
+    let record = hierarchies.record(&path(), &Proc::open().unwrap()).unwrap();
     let _guard = Guard(record.clone());
     assert!(record.dirs.iter().all(|dir| dir.made == 2), "{record:?}");
     let mut asked = Resources::default();
@@ -157,7 +158,7 @@ fn whole_life() {
     let mut second = Process::start(&format!("read go; {} echo done; exec sleep 60", writes.collect::<String>()));
     if layout != Layout::V1 {
         cgroup.v2().unwrap().write("cgroup.procs", &second.pid().to_string()).unwrap();
-        let inside = cgroup.into_fd_of(second.pid()).unwrap().unwrap();
+        let inside = cgroup.into_fd_of(second.pid(), &Proc::open().unwrap()).unwrap().unwrap();
         assert!(rustix::fs::fstat(&inside).unwrap().st_ino == rustix::fs::fstat(cgroup.v2().unwrap()).unwrap().st_ino);
     }
     drop(second.0.stdin.take());
@@ -170,7 +171,8 @@ fn whole_life() {
     assert!(joined >= record.dirs.len(), "{membership}");
 
     // Another container can't have it.
-    let error = hierarchies.record(&PathBuf::from(&record.dirs[0].path)).unwrap_err().to_string();
+    let error =
+        hierarchies.record(&PathBuf::from(&record.dirs[0].path), &Proc::open().unwrap()).unwrap_err().to_string();
     assert!(error.contains("not empty: 2 processes"), "{error}");
     let error = Cgroup::create(&record, &asked, Tolerance::Strict).unwrap_err().to_string();
     assert!(error.contains("not empty"), "{error}");
@@ -227,8 +229,8 @@ fn filters_devices() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    let hierarchies = Hierarchies::detect().unwrap();
-    let record = hierarchies.record(&path()).unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
+    let record = hierarchies.record(&path(), &Proc::open().unwrap()).unwrap();
     let _guard = Guard(record.clone());
     // A device that no driver has: what the filter lets through ends with ENXIO.
     let temp = tempfile::tempdir().unwrap();
@@ -287,7 +289,7 @@ fn a_failure_leaves_nothing() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    let hierarchies = Hierarchies::detect().unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
     let layout = hierarchies.layout();
     let cases = match layout {
         Layout::V2 => vec![
@@ -303,7 +305,7 @@ fn a_failure_leaves_nothing() {
             (json!({"blockIO": {"leafWeight": 50}}), "set block I/O leaf weight: `/sys/fs/cgroup/blkio/tandem-test"),
         ],
     };
-    let record = hierarchies.record(&path()).unwrap();
+    let record = hierarchies.record(&path(), &Proc::open().unwrap()).unwrap();
     let _guard = Guard(record.clone());
     for (asked, start) in cases {
         let error = Cgroup::create(&record, &resources(asked), Tolerance::Strict).unwrap_err().to_string();
@@ -333,12 +335,12 @@ fn keeps_the_parents_of_others() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    let hierarchies = Hierarchies::detect().unwrap();
-    let first = hierarchies.record(&path()).unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
+    let first = hierarchies.record(&path(), &Proc::open().unwrap()).unwrap();
     let _guard = Guard(first.clone());
     let parent = PathBuf::from(first.dirs[0].steps()[0]);
     Cgroup::create(&first, &Resources::default(), Tolerance::Strict).unwrap();
-    let second = hierarchies.record(&parent.join("second")).unwrap();
+    let second = hierarchies.record(&parent.join("second"), &Proc::open().unwrap()).unwrap();
     let _second_guard = Guard(second.clone());
     assert!(second.dirs.iter().all(|dir| dir.made == 1));
     Cgroup::create(&second, &Resources::default(), Tolerance::Strict).unwrap();
@@ -359,8 +361,8 @@ fn a_create_that_was_killed_is_removed() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
-    let hierarchies = Hierarchies::detect().unwrap();
-    let record = hierarchies.record(&path()).unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
+    let record = hierarchies.record(&path(), &Proc::open().unwrap()).unwrap();
     let _guard = Guard(record.clone());
     let controllers: Vec<_> = record.dirs.iter().filter(|d| !d.unified).map(|d| d.controllers.clone()).collect();
     assert_eq!(controllers, hierarchies.v1_controllers());
@@ -378,9 +380,9 @@ fn a_create_that_was_killed_is_removed() {
 
 #[test]
 fn relative_paths_start_at_the_own_cgroup() {
-    let hierarchies = Hierarchies::detect().unwrap();
+    let hierarchies = Hierarchies::detect(&Proc::open().unwrap()).unwrap();
     let name = format!("tandem-test-{}-relative", std::process::id());
-    let record = hierarchies.record(&PathBuf::from(&name)).unwrap();
+    let record = hierarchies.record(&PathBuf::from(&name), &Proc::open().unwrap()).unwrap();
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     if let (Some(dir), Some(line)) = (record.v1("memory"), own.lines().find(|line| line.contains(":memory:"))) {
         let own = line.rsplit_once(':').unwrap().1.trim_end_matches('/');
@@ -395,7 +397,7 @@ fn as_nobody() {
         return;
     }
     assert!(!is_root());
-    let record = Hierarchies::detect().unwrap().record(&path()).unwrap();
+    let record = Hierarchies::detect(&Proc::open().unwrap()).unwrap().record(&path(), &Proc::open().unwrap()).unwrap();
     let error = Cgroup::create(&record, &Resources::default(), Tolerance::Strict).unwrap_err().to_string();
     assert!(error.starts_with("make the cgroup: mkdir `/sys/") && error.ends_with(": Permission denied"), "{error}");
     let rules = resources(json!({"devices": [{"allow": false}], "pids": {"limit": -1}}));

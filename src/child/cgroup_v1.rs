@@ -12,14 +12,7 @@ use crate::plan::options::{Attrs, attr};
 /// Mounts all hierarchies of the container.
 pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, changes: Changes) -> Result<()> {
     let readonly = changes.attrs.set & attr::RDONLY;
-    let frame = Filesystem {
-        fstype: "tmpfs".into(),
-        source: "tmpfs".into(),
-        superblock: vec![],
-        data: vec![("mode".into(), Some("755".into()))],
-        tmpcopyup: false,
-        or_bind: None,
-    };
+    let frame = Filesystem::tmpfs(Some("755"));
     // Writable while directories are made in it.
     let writable = Attrs { set: changes.attrs.set & !attr::RDONLY, ..changes.attrs };
     mounter.filesystem(&frame, at, Changes { attrs: writable, ..changes })?;
@@ -36,7 +29,13 @@ pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, cha
         let frame = mounter.reopen(at)?;
         let attrs = Attrs { set: readonly, clear: 0 };
         let seal = Changes { attrs, recursive: Attrs::default(), propagation: None };
-        super::tree::change_attached(frame.as_fd(), seal, mounter.proc, &mut mounter.session.recorder)?;
+        super::tree::change_attached(
+            frame.as_fd(),
+            seal,
+            mounter.root.api,
+            mounter.proc,
+            &mut mounter.session.recorder,
+        )?;
     }
     Ok(())
 }
@@ -60,6 +59,7 @@ fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, change
         superblock: vec![],
         data,
         tmpcopyup: false,
+        instance: None,
         or_bind: None,
     };
     mounter.filesystem(&fs, at, changes).map(drop)

@@ -41,18 +41,18 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
     let devices: Vec<DevicePlan> = container.devices.iter().map(|(device, _)| device.clone()).collect();
     for (index, (device, slot)) in container.devices.iter().enumerate() {
         match slots.take(session, *slot)? {
-            Opened::Tree(tree) if root.moves_mounts => {
+            Opened::Tree(tree) if root.api.moves_mounts() => {
                 // Fresh nodes are on a tmpfs that has these already.
                 let attrs = if container.fresh_devices { Attrs::default() } else { SAFE };
                 attach(session, &tree, device, &dev, root, attrs, proc)
                     .context(|| format!("device `{}`", device.path.display()))?;
             }
-            Opened::Tree(_) => by_path.push((index, "move_mount: ENOSYS".to_owned())),
-            Opened::Empty(reason) => by_path.push((index, reason.to_string())),
+            Opened::Tree(_) => by_path.push((index, "move_mount is not to be had".to_owned())),
+            Opened::Empty(reason) if root.sees_host() => by_path.push((index, reason.to_string())),
+            Opened::Empty(reason) => return Err(reason.context(format!("device `{}`", device.path.display()))),
         }
     }
     if !by_path.is_empty() {
-        root.must_not_be_changed_yet()?;
         session.recorder.fallback("devices by path", || format!("{} nodes: {}", by_path.len(), by_path[0].1));
         let indexes: Vec<usize> = by_path.iter().map(|(index, _)| *index).collect();
         match container.fresh_devices {
@@ -79,7 +79,7 @@ fn attach(
     proc: &Proc,
 ) -> Result<()> {
     let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
-    let left = changes.make(tree.as_fd(), &mut session.recorder)?;
+    let left = changes.make(tree.as_fd(), root.api, &mut session.recorder)?;
     match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
         Some(file) => {
             make_mount_point(dev.fd.as_fd(), file)?;
@@ -128,7 +128,7 @@ fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, r
     bind().context(|| format!("device `{}`", device.path.display()))?;
     if let Some(mount) = root.places.find(&device.path)? {
         let changes = Changes { attrs: SAFE, recursive: Attrs::default(), propagation: None };
-        tree::change_attached(mount.fd.as_fd(), changes, proc, &mut session.recorder)?;
+        tree::change_attached(mount.fd.as_fd(), changes, root.api, proc, &mut session.recorder)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod capabilities;
 mod cgroup_v1;
 mod copy_up;
 mod dev;
+mod enter;
 mod filesystem;
 mod identity;
 mod legacy;
@@ -14,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+mod revealing;
 mod rootfs;
 mod slots;
 mod start;
@@ -66,8 +68,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     if plan.trace {
         session.recorder.turn_on(0);
     }
-    namespaces::enter(session, &plan)?;
-    let proc = Proc::open()?;
+    let proc = namespaces::enter(session, &plan)?;
     let terminal = match &plan.container {
         Some(container) => build(session, &plan, container, &proc)?,
         None => terminal::for_exec(session, &plan.process)?,
@@ -95,9 +96,7 @@ fn build(
 ) -> Result<Option<terminal::Terminal>> {
     let mut slots = Slots::default();
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
-    if root.pivots_early() {
-        root.change(session, container)?;
-    }
+    root.change_early(session, container)?;
     let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc };
     mounts::mount_all(&mut mounter, container)?;
     dev::populate(&mut mounter, container)?;
@@ -109,11 +108,10 @@ fn build(
         run_create_container_hooks(session, container, proc)?;
     }
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
-    if !root.pivots_early() {
-        root.change(session, container)?;
-    }
+    root.change_late(session, container)?;
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;
+    slots.take_stage().as_ref().map_or(Ok(()), enter::unmount_stage)?;
     root.finish(session, container, proc)?;
     Ok(terminal)
 }

@@ -7,16 +7,21 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attach::{Target, file_type};
-use super::filesystem::{self, Made};
 use super::rootfs::Root;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
-use super::{ChildSession, cgroup_v1, legacy};
+use super::{ChildSession, cgroup_v1, filesystem, legacy, revealing};
 use crate::error::{Context, Error, Result};
 use crate::plan::ContainerPlan;
 use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
-use crate::plan::options::{Attrs, Propagation};
+use crate::plan::options::{Attrs, Propagation, attr};
 use crate::procfs::Proc;
+
+/// A file system that is not attached yet, or the reason to make it by path.
+enum Made {
+    Detached(OwnedFd),
+    ByPath(String),
+}
 
 /// What every mount and every device needs.
 pub(super) struct Mounter<'a> {
@@ -30,7 +35,7 @@ pub(super) struct Mounter<'a> {
 pub(super) fn mount_all(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> Result<()> {
     container.mounts.iter().try_for_each(|mount| {
         let since = mounter.session.recorder.now();
-        let how = mounter.mount(mount).context(|| format!("mount {}", describe(mount)))?;
+        let how = mounter.mount(mount).context(|| format!("mount {}{}", describe(mount), options(mount)))?;
         mounter.session.recorder.step("mount", since, || format!("{} by {how}", describe(mount)));
         Ok(())
     })
@@ -44,6 +49,16 @@ fn describe(mount: &MountPlan) -> String {
         What::Filesystem(fs) => format!("`{}` on `{destination}`", fs.fstype),
         What::CgroupV1(_) => format!("`cgroup` on `{destination}`"),
     }
+}
+
+/// What was asked of a mount that failed.
+fn options(mount: &MountPlan) -> String {
+    let mut words: Vec<String> = attr::words(mount.attrs.set).map(str::to_owned).collect();
+    words.extend(attr::words(mount.recursive_attrs.set).map(|word| format!("r{word}")));
+    if let What::Filesystem(fs) = &mount.what {
+        words.extend(Some(fs.options()).filter(|options| !options.is_empty()));
+    }
+    if words.is_empty() { String::new() } else { format!(" with `{}`", words.join(",")) }
 }
 
 impl Mounter<'_> {
@@ -62,11 +77,15 @@ impl Mounter<'_> {
     /// Attaches a tree of the host.
     pub(super) fn bind(&mut self, bind: &Bind, destination: &Path, changes: Changes) -> Result<&'static str> {
         match self.slots.take(self.session, bind.slot)? {
-            Opened::Tree(tree) if self.root.moves_mounts => {
+            Opened::Tree(tree) if self.root.api.moves_mounts() => {
                 self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the parent, move_mount")
             }
-            Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "move_mount: ENOSYS"),
-            Opened::Empty(reason) => self.bind_by_path(bind, destination, changes, &reason.to_string()),
+            Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "move_mount is not to be had"),
+            Opened::Empty(reason) if self.root.sees_host() => {
+                self.bind_by_path(bind, destination, changes, &reason.to_string())
+            }
+            // The path would be one of the container's.
+            Opened::Empty(reason) => Err(reason),
         }
     }
 
@@ -76,7 +95,7 @@ impl Mounter<'_> {
             return self.copy_symlink(tree.as_fd(), destination);
         }
         let target = self.target(source_type, destination)?;
-        let left = changes.make(tree.as_fd(), &mut self.session.recorder)?;
+        let left = changes.make(tree.as_fd(), self.root.api, &mut self.session.recorder)?;
         tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
         if let Some(left) = left {
             left.make_by_path(tree.as_fd(), self.proc)?;
@@ -86,13 +105,11 @@ impl Mounter<'_> {
 
     fn bind_by_path(&mut self, bind: &Bind, destination: &Path, changes: Changes, why: &str) -> Result<&'static str> {
         self.session.recorder.fallback("bind by path", || format!("`{}`: {why}", bind.source.display()));
-        self.root.must_not_be_changed_yet()?;
         let follow = if bind.nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
             .context(|| format!("open `{}`", bind.source.display()))?;
-        if self.root.moves_mounts
-            && let Some(tree) = tree::try_clone(source.as_fd(), bind.recursive).context(|| "open_tree")?
-        {
+        if self.root.api.moves_mounts() {
+            let tree = tree::clone(source.as_fd(), bind.recursive).context(|| "open_tree")?;
             return self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the child, move_mount");
         }
         let source_type = file_type(source.as_fd())?;
@@ -102,7 +119,7 @@ impl Mounter<'_> {
         let target = self.target(source_type, destination)?;
         legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc)?;
         let mount = self.reopen(destination)?;
-        tree::change_attached(mount.as_fd(), changes, self.proc, &mut self.session.recorder)?;
+        tree::change_attached(mount.as_fd(), changes, self.root.api, self.proc, &mut self.session.recorder)?;
         Ok("mount(2)")
     }
 
@@ -125,13 +142,15 @@ impl Mounter<'_> {
 
     /// Makes a new file system.
     pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
-        let made = filesystem::make(fs, changes.attrs);
-        let made = match (made, &fs.or_bind) {
-            (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
-                self.session.recorder.fallback("bind instead", || format!("`{}`: {e}", fs.fstype));
-                return self.bind(bind, destination, changes);
-            }
-            (made, _) => made?,
+        let (made, how) = match self.instance(fs)? {
+            Some(mount) => (Made::Detached(mount), "fsopen, fsmount in the parent, move_mount"),
+            None => match (self.make(fs, changes.attrs), &fs.or_bind) {
+                (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
+                    self.session.recorder.fallback("bind instead", || format!("`{}`: {e}", fs.fstype));
+                    return self.bind(bind, destination, changes);
+                }
+                (made, _) => (made?, "fsopen, fsmount, move_mount"),
+            },
         };
         // What mounts on these three decides what the container's processes trust.
         let target = match destination.to_str() {
@@ -142,31 +161,59 @@ impl Mounter<'_> {
         let private = changes.propagation.filter(|(p, _)| *p != Propagation::Private);
         let rest = Changes { attrs: Attrs::default(), propagation: private, ..changes };
         match made {
-            Made::Detached(mount) if self.root.moves_mounts => {
+            Made::Detached(mount) => {
                 if fs.tmpcopyup {
                     copy_up(target.fd.as_fd(), mount.as_fd())?;
                 }
-                let left = rest.make(mount.as_fd(), &mut self.session.recorder)?;
+                let left = rest.make(mount.as_fd(), self.root.api, &mut self.session.recorder)?;
                 tree::attach(mount.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
                 if let Some(left) = left {
                     left.make_by_path(mount.as_fd(), self.proc)?;
                 }
-                Ok("fsopen, fsmount, move_mount")
+                Ok(how)
             }
-            made => {
-                let why = match made {
-                    Made::ByPath(why) => why,
-                    Made::Detached(_) => "move_mount: ENOSYS".into(),
-                };
+            Made::ByPath(why) => {
                 self.session.recorder.fallback("mount by path", || format!("`{}`: {why}", fs.fstype));
-                filesystem::mount_by_path(fs, changes.attrs, target.fd.as_fd(), self.proc)?;
+                filesystem::mount_by_path(fs, changes.attrs, target.fd.as_fd(), self.proc)
+                    .map_err(|e| self.explain(fs, e))?;
                 let mount = self.reopen(destination)?;
                 if fs.tmpcopyup {
                     copy_up(target.fd.as_fd(), mount.as_fd())?;
                 }
-                tree::change_attached(mount.as_fd(), rest, self.proc, &mut self.session.recorder)?;
+                tree::change_attached(mount.as_fd(), rest, self.root.api, self.proc, &mut self.session.recorder)?;
                 Ok("mount(2)")
             }
+        }
+    }
+
+    /// The instance that the parent has made. Where it could not, the kernel may still give this process one.
+    fn instance(&mut self, fs: &Filesystem) -> Result<Option<OwnedFd>> {
+        let Some(slot) = fs.instance else { return Ok(None) };
+        match self.slots.take(self.session, slot)? {
+            Opened::Tree(mount) => Ok(Some(mount)),
+            Opened::Empty(reason) => {
+                self.session.recorder.fallback("instance by the child", || format!("`{}`: {reason}", fs.fstype));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes a detached instance, or says why only mount(2) can make it.
+    fn make(&self, fs: &Filesystem, attrs: Attrs) -> Result<Made> {
+        if !self.root.api.fsopen || !self.root.api.moves_mounts() {
+            return Ok(Made::ByPath("fsopen or move_mount is not to be had".into()));
+        }
+        if let Some(why) = crate::filesystem::too_long_for_fsconfig(fs) {
+            return Ok(Made::ByPath(why));
+        }
+        crate::filesystem::make(fs, attrs).map(Made::Detached).map_err(|e| self.explain(fs, e))
+    }
+
+    /// What a refusal means, where it needs to be told.
+    fn explain(&self, fs: &Filesystem, error: Error) -> Error {
+        match error.errno() {
+            Some(Errno::PERM) => revealing::explain(&fs.fstype, self.proc, error),
+            _ => error,
         }
     }
 

@@ -8,11 +8,12 @@ use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::plan::namespaces::flag;
 use crate::procfs::Proc;
-use crate::protocol::{Kind, ToChild, ToParent};
+use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 use crate::sys::clone::{Forked, fork_sibling};
 
-/// Enters all of them. On return this process is the one that becomes the payload.
-pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> {
+/// Enters all of them, but a mount namespace that is entered with the root. On return this process is the one that becomes
+/// the payload, and has the procfs that the parent trusts.
+pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Proc> {
     let since = session.recorder.now();
     if plan.shape.joins {
         join(session)?;
@@ -24,7 +25,9 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
         set_dumpable(true)?;
         session.send(ToParent::UsernsCreated, &[])?;
     }
-    session.expect(Kind::Begin)?;
+    let (_, mut fds) = session.expect(Kind::Begin)?;
+    let proc = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Begin without procfs".into()))?;
+    let proc = Proc::from_fd(proc)?;
     set_dumpable(false)?;
     if ours.become_root {
         become_root()?;
@@ -35,7 +38,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
     if let Some(offsets) = ours.time_offsets.as_ref().filter(|_| ours.unshare & flag::TIME != 0) {
         // The file is the user namespace's root's only while this process is dumpable. Nobody else is here yet.
         set_dumpable(true)?;
-        Proc::open()?.write_self("timens_offsets", &offsets.text)?;
+        proc.write_self("timens_offsets", &offsets.text)?;
         set_dumpable(false)?;
     }
     if ours.fork {
@@ -51,7 +54,8 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<()> 
         crate::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;
     }
     session.recorder.step("namespaces", since, || describe(plan));
-    session.send(ToParent::NamespacesReady, &[])
+    session.send(ToParent::NamespacesReady, &[])?;
+    Ok(proc)
 }
 
 fn set_dumpable(on: bool) -> Result<()> {

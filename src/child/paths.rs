@@ -4,11 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::FileType;
-use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::attach::{Target, file_type};
-use super::filesystem::{self, Made};
 use super::rootfs::Root;
 use super::tree::{self, Changes, Stamp};
 use super::{ChildSession, legacy};
@@ -69,11 +67,10 @@ impl Masks<'_> {
 
     /// An empty, read-only tmpfs, one for all.
     fn mask_directory(&mut self, target: &Target) -> Result<()> {
-        if self.directory.is_none() && self.root.moves_mounts {
+        let api = self.root.api;
+        if self.directory.is_none() && api.moves_mounts() && api.fsopen {
             let attrs = Attrs { set: attr::RDONLY, clear: 0 };
-            if let Made::Detached(mount) = filesystem::make(&empty_tmpfs(), attrs)? {
-                self.directory = Some(Stamp::new(mount));
-            }
+            self.directory = Some(Stamp::new(crate::filesystem::make(&empty_tmpfs(), attrs)?));
         }
         match &mut self.directory {
             Some(stamp) => stamp.attach(target.fd.as_fd()),
@@ -86,13 +83,9 @@ impl Masks<'_> {
 
     /// The container's own `/dev/null`, once it is known to be that (CVE-2025-31133).
     fn mask_file(&mut self, target: &Target) -> Result<()> {
-        if self.root.moves_mounts && self.file.is_none() {
-            let null = self.null()?;
-            match tree::clone(null.as_fd(), false) {
-                Ok(copy) => self.file = Some(Stamp::new(copy)),
-                Err(Errno::NOSYS) => {}
-                Err(errno) => return Err(Error::call("open_tree `/dev/null`", errno)),
-            }
+        if self.root.api.moves_mounts() && self.file.is_none() {
+            let copy = tree::clone(self.null()?.as_fd(), false).context(|| "open_tree `/dev/null`")?;
+            self.file = Some(Stamp::new(copy));
         }
         match &mut self.file {
             Some(stamp) => stamp.attach(target.fd.as_fd()),
@@ -119,31 +112,19 @@ impl Masks<'_> {
         };
         let attrs = Attrs { set: attr::RDONLY, clear: 0 };
         let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
-        if self.root.moves_mounts {
-            match self.root.clone_tree(&target.fd) {
-                Ok(copy) => {
-                    let left = changes.make(copy.as_fd(), &mut self.session.recorder)?;
-                    tree::attach(copy.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
-                    return left.map_or(Ok(()), |left| left.make_by_path(copy.as_fd(), self.proc));
-                }
-                Err(Errno::NOSYS) => {}
-                Err(errno) => return Err(Error::call("open_tree", errno)),
-            }
+        if self.root.api.moves_mounts() {
+            let copy = tree::clone(target.fd.as_fd(), true).context(|| "open_tree")?;
+            let left = changes.make(copy.as_fd(), self.root.api, &mut self.session.recorder)?;
+            tree::attach(copy.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
+            return left.map_or(Ok(()), |left| left.make_by_path(copy.as_fd(), self.proc));
         }
         legacy::bind(target.fd.as_fd(), true, target.fd.as_fd(), self.proc)?;
         let mount = self.root.places.find(path)?.ok_or_else(|| Error::system("it is gone"))?;
         legacy::propagate(mount.fd.as_fd(), Propagation::Private, true, self.proc)?;
-        tree::change_attached(mount.fd.as_fd(), changes, self.proc, &mut self.session.recorder)
+        tree::change_attached(mount.fd.as_fd(), changes, self.root.api, self.proc, &mut self.session.recorder)
     }
 }
 
 fn empty_tmpfs() -> Filesystem {
-    Filesystem {
-        fstype: "tmpfs".into(),
-        source: "tmpfs".into(),
-        superblock: vec!["ro".into()],
-        data: vec![],
-        tmpcopyup: false,
-        or_bind: None,
-    }
+    Filesystem { superblock: vec!["ro".into()], ..Filesystem::tmpfs(None) }
 }

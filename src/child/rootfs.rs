@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MoveMountFlags, UnmountFlags};
 
 use super::attach::Places;
 use super::slots::{Opened, Slots};
@@ -13,6 +13,7 @@ use super::tree::{self, Changes};
 use super::{ChildSession, legacy};
 use crate::error::{Context, Error, Result};
 use crate::plan::options::{Attrs, Propagation, attr};
+use crate::plan::strategy::{MountApi, Strategy};
 use crate::plan::{ChildPlan, ContainerPlan, RootChange};
 use crate::procfs::Proc;
 
@@ -22,14 +23,14 @@ pub(super) struct Root {
     mount: OwnedFd,
     /// Lookups inside it.
     pub(super) places: Places,
-    /// The kernel has move_mount: detached trees can be attached.
-    pub(super) moves_mounts: bool,
-    early: bool,
+    /// What of the new mount API may be called.
+    pub(super) api: MountApi,
+    /// Why the root is not changed before the mounts.
+    late: Option<String>,
     changed: bool,
 }
 
-/// Attaches the root file system in this mount namespace. Decides when the root is changed: before the container's
-/// mounts, unless something still needs the host's paths.
+/// Attaches the root file system in this mount namespace, or enters one that is made of it.
 pub(super) fn attach(
     session: &mut ChildSession,
     slots: &mut Slots,
@@ -41,6 +42,13 @@ pub(super) fn attach(
         return chrooted(container);
     }
     let since = session.recorder.now();
+    if container.strategy == Strategy::Namespace && container.change_late.is_none() {
+        let mount = super::enter::enter(session, slots, plan, container, proc);
+        let mount =
+            mount.context(|| format!("enter a mount namespace of the rootfs `{}`", container.rootfs.display()))?;
+        session.recorder.step("rootfs", since, || "OPEN_TREE_NAMESPACE, setns".into());
+        return Root::new(mount, container, None, true);
+    }
     // Mounts made here must not appear on the host; those that the host makes may still appear below slave trees.
     rustix::mount::mount_change(
         "/",
@@ -48,60 +56,52 @@ pub(super) fn attach(
     )
     .context(|| "make `/` a slave")?;
     let all_here = slots.all_are_here(session)?;
-    let why_late = match () {
-        () if plan.shape.hooks => Some("hooks run before pivot_root"),
-        () if container.needs_visible_host => Some("a user namespace needs the host's proc to mount its own"),
-        () if container.root_change == RootChange::Move => Some("--no-pivot"),
-        () if !all_here => Some("a source needs a path of the host"),
-        () => None,
+    let moves_mounts = container.mount_api.moves_mounts();
+    let late = match &container.change_late {
+        Some(why) => Some(why.clone()),
+        None if !moves_mounts => Some("the kernel moves no trees".into()),
+        None if !all_here => Some("a source needs a path of the host".into()),
+        None => None,
     };
-    let tree = match slots.take(session, 0)? {
-        Opened::Tree(tree) => Some(tree),
+    let sent = slots.take(session, 0)?;
+    let mount = match moves_mounts {
+        true => attach_sent(session, sent, plan, container, proc),
+        false => bind_by_path(container, proc),
+    };
+    let mount = mount.context(|| format!("mount the rootfs `{}`", container.rootfs.display()))?;
+    session.recorder.step("rootfs", since, || {
+        let how = if moves_mounts { "open_tree, move_mount" } else { "mount(2)" };
+        match &late {
+            None => format!("{how}; the root is changed before the mounts"),
+            Some(why) => format!("{how}; the root is changed after the mounts: {why}"),
+        }
+    });
+    Root::new(mount, container, late, false)
+}
+
+/// Attaches the tree that the parent has sent, or, if it could not, one that is cloned here by path.
+fn attach_sent(
+    session: &mut ChildSession,
+    sent: Opened,
+    plan: &ChildPlan,
+    container: &ContainerPlan,
+    proc: &Proc,
+) -> Result<OwnedFd> {
+    let tree = match sent {
+        Opened::Tree(tree) => tree,
         Opened::Empty(reason) => {
             session.recorder.fallback("rootfs by path", || reason.to_string());
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty());
-            let rootfs = rootfs.context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
-            tree::try_clone(rootfs.as_fd(), true).context(|| "open_tree the rootfs")?
+            let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty()).context(|| "open")?;
+            tree::clone(rootfs.as_fd(), true).context(|| "open_tree")?
         }
     };
-    let mut root = None;
-    if let Some(tree) = tree {
-        let changes = Changes {
-            attrs: Attrs::default(),
-            recursive: Attrs::default(),
-            // What is attached below must not travel to wherever the host has this tree mounted. A slave still gets what
-            // the host mounts; a shared root becomes so at the end, in a peer group of its own.
-            propagation: Some(match container.propagation.0 {
-                Propagation::Slave => (Propagation::Slave, true),
-                _ => (Propagation::Private, true),
-            }),
-        };
-        let left = changes.make(tree.as_fd(), &mut session.recorder)?;
-        match attach_tree(&tree, plan, container) {
-            Ok(()) => {
-                if let Some(left) = left {
-                    left.make_by_path(tree.as_fd(), proc)?;
-                }
-                root = Some(tree);
-            }
-            Err(e) if e.errno() == Some(Errno::NOSYS) => {}
-            Err(e) => return Err(e).context(|| format!("mount the rootfs `{}`", container.rootfs.display())),
-        }
-    }
-    let moves_mounts = root.is_some();
-    let mount = match root {
-        Some(mount) => mount,
-        None => bind_by_path(session, container, proc)
-            .context(|| format!("mount the rootfs `{}`", container.rootfs.display()))?,
-    };
-    let early = why_late.is_none() && moves_mounts;
-    session.recorder.step("rootfs", since, || match (why_late, moves_mounts) {
-        (None, true) => "open_tree, move_mount; pivot_root before the mounts".into(),
-        (Some(why), true) => format!("open_tree, move_mount; pivot_root after the mounts: {why}"),
-        (_, false) => "mount(2); pivot_root after the mounts: the kernel moves no trees".into(),
-    });
-    Ok(Root { places: Places::new(mount.as_fd())?, mount, moves_mounts, early, changed: false })
+    let propagation = Some(super::enter::of_root(container));
+    let changes = Changes { attrs: Attrs::default(), recursive: Attrs::default(), propagation };
+    let left = changes.make(tree.as_fd(), container.mount_api, &mut session.recorder)?;
+    attach_tree(&tree, plan, container)?;
+    left.map_or(Ok(()), |left| left.make_by_path(tree.as_fd(), proc))?;
+    Ok(tree)
 }
 
 /// Without a mount namespace: a directory.
@@ -109,7 +109,7 @@ fn chrooted(container: &ContainerPlan) -> Result<Root> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mount = rustix::fs::open(&container.rootfs, flags, Mode::empty())
         .context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
-    Ok(Root { places: Places::new(mount.as_fd())?, mount, moves_mounts: false, early: false, changed: false })
+    Root::new(mount, container, Some("there is no mount namespace".into()), false)
 }
 
 /// The tree goes on top of `/`: no path is needed, so no directory on the way to the bundle must be passable for the
@@ -121,8 +121,7 @@ fn attach_tree(tree: &OwnedFd, plan: &ChildPlan, container: &ContainerPlan) -> R
     rustix::mount::move_mount(tree, "", CWD, at, flags).context(|| format!("move_mount on `{}`", at.display()))
 }
 
-fn bind_by_path(session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<OwnedFd> {
-    session.recorder.fallback("rootfs by path", || "mount(2): the kernel lacks open_tree or move_mount".into());
+fn bind_by_path(container: &ContainerPlan, proc: &Proc) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || rustix::fs::open(&container.rootfs, flags, Mode::empty()).context(|| "open");
     let target = open()?;
@@ -135,27 +134,50 @@ fn bind_by_path(session: &mut ChildSession, container: &ContainerPlan, proc: &Pr
 }
 
 impl Root {
-    /// Whether the root is changed before the container's mounts are made.
-    pub(super) fn pivots_early(&self) -> bool {
-        self.early
+    fn new(mount: OwnedFd, container: &ContainerPlan, late: Option<String>, changed: bool) -> Result<Root> {
+        Ok(Root { places: Places::new(mount.as_fd())?, mount, api: container.mount_api, late, changed })
     }
 
-    /// Guards what uses a path of the host: after the change it would mean a path of the container.
-    pub(super) fn must_not_be_changed_yet(&self) -> Result<()> {
-        match self.changed {
-            false => Ok(()),
-            true => Err(Error::system("a path of the host is needed after the root was changed")),
+    /// Whether a path still is the host's: after the change it would mean one of the container.
+    pub(super) fn sees_host(&self) -> bool {
+        !self.changed
+    }
+
+    /// Changes the root before the mounts, if nothing of them needs the host.
+    pub(super) fn change_early(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
+        match self.late {
+            None => self.change(session, container),
+            Some(_) => Ok(()),
         }
     }
 
+    /// Changes the root after the mounts, unless that is done.
+    pub(super) fn change_late(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
+        self.change(session, container)
+    }
+
     /// The point of no return: this becomes `/`, and the host is gone.
-    pub(super) fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
+    fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
+        if self.changed {
+            return Ok(());
+        }
         let since = session.recorder.now();
         rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
         let how = match container.root_change {
+            RootChange::Enter => {
+                self.mount = super::enter::leave_host(self.mount.as_fd())?;
+                self.places = Places::new(self.mount.as_fd())?;
+                "OPEN_TREE_NAMESPACE, setns"
+            }
             RootChange::Pivot => {
                 // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
-                rustix::process::pivot_root(".", ".").context(|| "pivot_root")?;
+                rustix::process::pivot_root(".", ".").map_err(|errno| {
+                    let error = Error::call("pivot_root", errno);
+                    match errno {
+                        Errno::INVAL => error.advise("a root on a ramfs needs --no-pivot"),
+                        _ => error,
+                    }
+                })?;
                 rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the old root")?;
                 "pivot_root"
             }
@@ -190,17 +212,8 @@ impl Root {
         if !container.own_mounts {
             return Ok(());
         }
-        tree::change_attached(self.mount.as_fd(), changes, proc, &mut session.recorder)
+        tree::change_attached(self.mount.as_fd(), changes, self.api, proc, &mut session.recorder)
             .context(|| "set up the root mount")
-    }
-
-    /// A copy of a mount, attached or detached, at an fd of this namespace.
-    pub(super) fn clone_tree(&self, of: &OwnedFd) -> Result<OwnedFd, Errno> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        rustix::mount::open_tree(of, "", flags)
     }
 }
 

@@ -92,12 +92,9 @@ fn bind_console(root: &Root, slave: &OwnedFd, proc: &Proc) -> Result<()> {
     let dev = root.places.plain_directory(Path::new("/dev"))?;
     super::dev::make_mount_point(dev.fd.as_fd(), "console")?;
     let target = root.places.file(Path::new("/dev/console"))?;
-    if root.moves_mounts {
-        match tree::clone(slave.as_fd(), false) {
-            Ok(copy) => return tree::attach(copy.as_fd(), target.fd.as_fd()).context(|| "move_mount"),
-            Err(Errno::NOSYS) => {}
-            Err(errno) => return Err(Error::call("open_tree the terminal", errno)),
-        }
+    if root.api.moves_mounts() {
+        let copy = tree::clone(slave.as_fd(), false).context(|| "open_tree the terminal")?;
+        return tree::attach(copy.as_fd(), target.fd.as_fd()).context(|| "move_mount");
     }
     legacy::bind(slave.as_fd(), false, target.fd.as_fd(), proc)
 }

@@ -8,6 +8,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use super::legacy;
 use crate::error::{Context, Error, Result};
 use crate::plan::options::{Attrs, Propagation, attr};
+use crate::plan::strategy::MountApi;
 use crate::procfs::Proc;
 use crate::protocol::event::Recorder;
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -19,15 +20,6 @@ pub(super) fn clone(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errn
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     rustix::mount::open_tree(of, "", flags)
-}
-
-/// The same, or None on a kernel that lacks it.
-pub(super) fn try_clone(of: BorrowedFd<'_>, recursive: bool) -> Result<Option<OwnedFd>, Errno> {
-    match clone(of, recursive) {
-        Ok(tree) => Ok(Some(tree)),
-        Err(Errno::NOSYS) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// `move_mount`: attaches a detached tree at a place.
@@ -60,7 +52,10 @@ impl Changes {
 
     /// Makes the changes on a detached tree. Returns what is left to do by path, once it is attached, on a kernel
     /// without mount_setattr.
-    pub(super) fn make(self, tree: BorrowedFd<'_>, recorder: &mut Recorder) -> Result<Option<Changes>> {
+    pub(super) fn make(self, tree: BorrowedFd<'_>, api: MountApi, recorder: &mut Recorder) -> Result<Option<Changes>> {
+        if !api.mount_setattr {
+            return Ok(self.calls().next().is_some().then_some(self));
+        }
         for (recursive, attr) in self.calls() {
             match mount_setattr(tree, recursive, &attr) {
                 Ok(()) => {}
@@ -70,10 +65,6 @@ impl Changes {
                     recorder.fallback("locked flags", || format!("mount_setattr {}: they stay", describe(&attr)));
                     let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
                     mount_setattr(tree, recursive, &attr).context(|| format!("mount_setattr {}", describe(&attr)))?;
-                }
-                Err(Errno::NOSYS) => {
-                    recorder.fallback("mount_setattr", || "ENOSYS: remount by path once attached".into());
-                    return Ok(Some(self));
                 }
                 Err(errno) => return Err(Error::call(format!("mount_setattr {}", describe(&attr)), errno)),
             }
@@ -106,10 +97,11 @@ fn describe(attr: &MountAttr) -> String {
 pub(super) fn change_attached(
     mount: BorrowedFd<'_>,
     changes: Changes,
+    api: MountApi,
     proc: &Proc,
     recorder: &mut Recorder,
 ) -> Result<()> {
-    match changes.make(mount, recorder)? {
+    match changes.make(mount, api, recorder)? {
         None => Ok(()),
         Some(left) => left.make_by_path(mount, proc),
     }

@@ -21,9 +21,16 @@ pub(super) struct Conversation<'a> {
     pub(super) session: ParentSession,
     pub(super) child: Child,
     pub(super) proc: &'a Proc,
+    /// The child has entered its namespaces.
+    namespaces_ready: bool,
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a> {
+    /// With a child that was just started.
+    pub(super) fn with(child: Child, session: ParentSession, proc: &'a Proc) -> Conversation<'a> {
+        Conversation { session, child, proc, namespaces_ready: false }
+    }
+
     /// The plan, the namespaces to join, the id maps; then the child may begin.
     pub(super) fn open(
         &mut self,
@@ -48,7 +55,7 @@ impl Conversation<'_> {
                 self.write_id_maps(maps)?;
             }
         }
-        self.session.send(ToChild::Begin, &[])
+        self.session.send(ToChild::Begin, &[self.proc.as_fd()])
     }
 
     fn write_id_maps(&mut self, maps: &IdMaps) -> Result<()> {
@@ -79,8 +86,11 @@ impl Conversation<'_> {
         program.map_or(Ok(()), |program| self.session.send_filter(&program))
     }
 
-    /// Waits until the namespaces are entered; from then on the process that speaks is the payload's.
+    /// Waits until the namespaces are entered, if they are not yet; from then on the process that speaks is the payload's.
     pub(super) fn await_namespaces(&mut self, plan: &ChildPlan) -> Result<()> {
+        if self.namespaces_ready {
+            return Ok(());
+        }
         if plan.shape.forks {
             let (message, _) = self.session.expect(Kind::Forked)?;
             let ToParent::Forked { pid } = message else {
@@ -88,7 +98,9 @@ impl Conversation<'_> {
             };
             self.child.handed_over(pid)?;
         }
-        self.session.expect(Kind::NamespacesReady).map(drop)
+        self.session.expect(Kind::NamespacesReady)?;
+        self.namespaces_ready = true;
+        Ok(())
     }
 
     /// Runs the hooks of the runtime namespace between the container's mounts and its pivot.

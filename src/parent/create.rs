@@ -104,7 +104,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let bundle = absolute(request.bundle)?;
     let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
     let (spec, text) = load::spec(&config)?;
-    let host = Host::look(&spec)?;
+    let proc = Proc::open()?;
+    let host = Host::look(&spec, &proc)?;
     let keyring = format!("_ses.{id}");
     let extras = Extras {
         preserve_fds: request.preserve_fds,
@@ -120,16 +121,17 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         *size = console::own_size();
     }
     let cgroup_record = match &plan.cgroup {
-        Some(cgroup) => Some(host.cgroups.record(&cgroup.path).context(|| "plan the cgroup")?),
+        Some(cgroup) => Some(host.cgroups.record(&cgroup.path, &proc).context(|| "plan the cgroup")?),
         None => None,
     };
-    recorder.step("plan", since, || format!("`{}`", config.display()));
+    recorder.step("plan", since, || format!("`{}`, {}", config.display(), proc.describe()));
+    recorder.step("strategy", since, || plan.mounts.describe());
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock()?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, dir: &dir, record, console, made: Made::new(&dir) };
+    let mut making = Making { request, proc: &proc, dir: &dir, record, console, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let record = making.record;
@@ -142,6 +144,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
 /// What a `create` has in hand while it makes the container.
 struct Making<'a> {
     request: &'a Request<'a>,
+    proc: &'a Proc,
     dir: &'a ContainerDir,
     record: Record,
     console: Console,
@@ -166,16 +169,16 @@ impl Making<'_> {
         let made = self.record.cgroup.as_ref();
         plan.place_cgroups(|controller| match made.and_then(|record| record.v1(controller)) {
             Some(dir) => Some(dir.full_path().into()),
-            None => hierarchies.own_dir(controller),
+            None => hierarchies.own_dir(controller, self.proc),
         });
         let plan = &*plan;
         let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
-        let proc = Proc::open()?;
+        let proc = self.proc;
         let joined = namespaces::open(&plan.namespaces.join)?;
-        let image = Image::sealed(recorder)?;
+        let image = Image::sealed(proc, recorder)?;
 
         let since = recorder.now();
-        let for_children = ForChildren::set(&plan.namespaces, &proc)?;
+        let for_children = ForChildren::set(&plan.namespaces, proc)?;
         let (child, channel) = spawn::start(&spawn::Start {
             image: &image,
             namespaces: plan.namespaces.at_clone,
@@ -193,7 +196,7 @@ impl Making<'_> {
 
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
         let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
-        let mut talk = Conversation { session, child, proc: &proc };
+        let mut talk = Conversation::with(child, session, proc);
         let result = self.converse(plan, cgroup.as_ref(), &joined, listener, &mut talk);
         let result = result.map_err(|error| talk.explain(error));
         std::mem::swap(recorder, &mut talk.session.recorder);
@@ -224,11 +227,9 @@ impl Making<'_> {
             cgroup.join(talk.child.pid)?;
         }
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
-        stream_sources(plan, talk)?;
+        super::sources::stream(plan, talk)?;
         let filter = talk.compile_filter(plan.filter.as_ref(), self.request.state.filter_cache())?;
-        if !plan.locks_mounts() {
-            talk.await_namespaces(&plan.child)?;
-        }
+        talk.await_namespaces(&plan.child)?;
         let pid = talk.child.pid;
         if let Some(score) = plan.child.process.oom_score_adj {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
@@ -274,19 +275,6 @@ impl Making<'_> {
         self.record.cgroup = Some(cgroup.record().clone());
         Ok(Some(cgroup))
     }
-}
-
-/// Opens and sends the mount sources. Those of a container in a user namespace are opened in its own mount namespace, so
-/// that the flags the host has set on them stay locked.
-fn stream_sources(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
-    if !plan.locks_mounts() {
-        return super::sources::stream(&mut talk.session, plan);
-    }
-    talk.await_namespaces(&plan.child)?;
-    let there = namespaces::InMountNamespace::enter(talk.child.pid, &mut talk.session.recorder)?;
-    let streamed = super::sources::stream(&mut talk.session, plan);
-    there.leave()?;
-    streamed
 }
 
 fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {

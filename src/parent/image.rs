@@ -6,15 +6,17 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::OpenTreeFlags;
 
 use crate::error::{Context, Result};
 use crate::plan::options::attr;
+use crate::procfs::Proc;
 use crate::protocol::event::Recorder;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
-const SELF: &str = "/proc/self/exe";
+/// Below procfs: a link that leads to the binary itself, wherever it is by now.
+const SELF: &str = "self/exe";
 
 /// A sealed reference to this binary.
 pub(super) struct Image(OwnedFd);
@@ -22,12 +24,12 @@ pub(super) struct Image(OwnedFd);
 impl Image {
     /// A detached, read-only mount of the binary; a sealed copy in memory where the kernel or a lack of privilege does
     /// not allow that.
-    pub(super) fn sealed(recorder: &mut Recorder) -> Result<Image> {
-        match readonly_mount() {
+    pub(super) fn sealed(proc: &Proc, recorder: &mut Recorder) -> Result<Image> {
+        match readonly_mount(proc) {
             Ok(mount) => Ok(Image(mount)),
             Err(why) => {
                 recorder.fallback("image", || format!("a sealed copy in memory: {why}"));
-                copy().context(|| "copy the binary into memory").map(Image)
+                copy(proc).context(|| "copy the binary into memory").map(Image)
             }
         }
     }
@@ -39,16 +41,20 @@ impl AsFd for Image {
     }
 }
 
-fn readonly_mount() -> Result<OwnedFd> {
+fn readonly_mount(proc: &Proc) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, SELF, flags).context(|| format!("open_tree `{SELF}`"))?;
+    let mount = rustix::mount::open_tree(proc, SELF, flags).context(|| format!("open_tree `/proc/{SELF}`"))?;
     let readonly = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
     mount_setattr(mount.as_fd(), false, &readonly).context(|| "mount_setattr")?;
     Ok(mount)
 }
 
-fn copy() -> Result<OwnedFd> {
-    let mut binary = File::open(SELF).context(|| format!("open `{SELF}`"))?;
+fn copy(proc: &Proc) -> Result<OwnedFd> {
+    let open = |path: &str| {
+        let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        file.context(|| format!("open `/proc/{path}` for reading")).map(File::from)
+    };
+    let mut binary = open(SELF)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let copy = rustix::fs::memfd_create("tandem", flags).context(|| "memfd_create")?;
     let mut file = File::from(copy);
@@ -56,7 +62,5 @@ fn copy() -> Result<OwnedFd> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals).context(|| "seal")?;
     // The descriptor itself is open for writing, which execve refuses (ETXTBSY).
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let readonly = File::open(&path).context(|| format!("open `{path}` for reading"))?;
-    Ok(readonly.into())
+    open(&Proc::path_of(file.as_fd())).map(OwnedFd::from)
 }

@@ -37,27 +37,22 @@ fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
 }
 
 /// The namespaces of a running process, to be joined by `exec`: all at once by its pidfd (Linux 5.8), or one by one.
-pub(super) fn of_process(pid: i32, flags: u32) -> Result<Vec<Joined>> {
+pub(super) fn of_process(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
     let by_pidfd = rustix::process::Pid::from_raw(pid)
         .ok_or(Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
     match by_pidfd {
         Ok(fd) => Ok(vec![Joined { flags, fd }]),
-        Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags),
+        Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags, proc),
         Err(errno) => Err(Error::call(format!("pidfd_open {pid}"), errno)),
     }
 }
 
-fn one_by_one(pid: i32, flags: u32) -> Result<Vec<Joined>> {
+fn one_by_one(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
     // The user namespace first, for the rights over the others; the mount namespace last.
     let order = [flag::USER, flag::CGROUP, flag::UTS, flag::IPC, flag::NET, flag::PID, flag::TIME, flag::MOUNT];
     let wanted = order.into_iter().filter(|f| flags & f != 0);
-    wanted
-        .map(|flag| {
-            let path = format!("/proc/{pid}/ns/{}", proc_name(flag));
-            Ok(Joined { flags: flag, fd: open_one(flag, Path::new(&path))? })
-        })
-        .collect()
+    wanted.map(|flag| Ok(Joined { flags: flag, fd: proc.open_namespace(&pid.to_string(), proc_name(flag))? })).collect()
 }
 
 /// Namespaces that a process sets only for its children, set for the time of the clone. Hooks that run later are
@@ -72,11 +67,11 @@ impl ForChildren {
         let mut set = ForChildren { restore: vec![] };
         if let Some(path) = &plan.join_pid {
             let fd = open_one(flag::PID, path)?;
-            set.enter(flag::PID, || nix::sched::setns(&fd, CloneFlags::CLONE_NEWPID))
+            set.enter(flag::PID, proc, || nix::sched::setns(&fd, CloneFlags::CLONE_NEWPID))
                 .context(|| format!("setns to the pid namespace `{}`", path.display()))?;
         }
         if plan.time_by_parent {
-            set.enter(flag::TIME, || nix::sched::unshare(CloneFlags::from_bits_retain(flag::TIME as i32)))
+            set.enter(flag::TIME, proc, || nix::sched::unshare(CloneFlags::from_bits_retain(flag::TIME as i32)))
                 .context(|| "unshare a time namespace")?;
             if let Some(offsets) = &plan.child.time_offsets {
                 proc.write_self("timens_offsets", &offsets.text)?;
@@ -96,10 +91,8 @@ impl ForChildren {
         }
     }
 
-    fn enter(&mut self, flag: u32, enter: impl FnOnce() -> nix::Result<()>) -> Result<()> {
-        let path = format!("/proc/self/ns/{}", proc_name(flag));
-        let own = rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .context(|| format!("open `{path}`"))?;
+    fn enter(&mut self, flag: u32, proc: &Proc, enter: impl FnOnce() -> nix::Result<()>) -> Result<()> {
+        let own = proc.open_namespace("self", proc_name(flag))?;
         enter().context(|| "enter")?;
         self.restore.push((flag, own));
         Ok(())
@@ -117,19 +110,44 @@ impl ForChildren {
 /// This process, for a while, in the child's mount namespace: with the host's rights, but with the mounts as a user
 /// namespace has them. The kernel has locked those (mount_namespaces(7)): a copy of a read-only mount that is taken here
 /// stays read-only for the container's root, where one taken on the host could be made writable.
-pub(super) struct InMountNamespace(Option<(OwnedFd, OwnedFd)>);
+pub(super) struct InMountNamespace(Option<WayBack>);
+
+/// The mount namespace and the working directory that this process comes from.
+struct WayBack {
+    namespace: OwnedFd,
+    cwd: OwnedFd,
+}
+
+impl WayBack {
+    fn remember(proc: &Proc) -> Result<WayBack> {
+        let cwd = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let cwd = cwd.context(|| "open the working directory")?;
+        Ok(WayBack { namespace: proc.open_namespace("self", "mnt")?, cwd })
+    }
+
+    fn take(self) -> Result<()> {
+        nix::sched::setns(&self.namespace, CloneFlags::CLONE_NEWNS)
+            .context(|| "go back to the runtime's own mount namespace")?;
+        rustix::process::fchdir(&self.cwd).context(|| "go back to the working directory")
+    }
+}
+
+/// Runs `act` in a copy of this process's mount namespace, which ends with it.
+pub(super) fn in_copy<T>(proc: &Proc, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let back = WayBack::remember(proc)?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare a mount namespace")?;
+    let result = act();
+    back.take()?;
+    result
+}
 
 impl InMountNamespace {
     /// Enters. An ordinary user has no right to, and none to open trees either: the child takes the path-based way.
-    pub(super) fn enter(pid: i32, recorder: &mut Recorder) -> Result<InMountNamespace> {
-        let open = |path: &str, flags: OFlags| {
-            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).context(|| format!("open `{path}`"))
-        };
-        let own = open("/proc/self/ns/mnt", OFlags::RDONLY)?;
-        let cwd = open(".", OFlags::PATH)?;
-        let theirs = open(&format!("/proc/{pid}/ns/mnt"), OFlags::RDONLY)?;
+    pub(super) fn enter(pid: i32, proc: &Proc, recorder: &mut Recorder) -> Result<InMountNamespace> {
+        let back = WayBack::remember(proc)?;
+        let theirs = proc.open_namespace(&pid.to_string(), "mnt")?;
         match nix::sched::setns(&theirs, CloneFlags::CLONE_NEWNS) {
-            Ok(()) => Ok(InMountNamespace(Some((own, cwd)))),
+            Ok(()) => Ok(InMountNamespace(Some(back))),
             Err(nix::errno::Errno::EPERM) => {
                 recorder
                     .fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());
@@ -141,8 +159,6 @@ impl InMountNamespace {
 
     /// Goes back, to the working directory too.
     pub(super) fn leave(self) -> Result<()> {
-        let Some((own, cwd)) = self.0 else { return Ok(()) };
-        nix::sched::setns(&own, CloneFlags::CLONE_NEWNS).context(|| "go back to the runtime's own mount namespace")?;
-        rustix::process::fchdir(&cwd).context(|| "go back to the working directory")
+        self.0.map_or(Ok(()), WayBack::take)
     }
 }

@@ -5,41 +5,49 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::process::{Resource, getrlimit};
 
+use super::conversation::Conversation;
+use super::pinned::Pinned;
+use super::stage::{self, Stage};
+use super::{instances, namespaces};
 use crate::error::{Context, Error, Result};
 use crate::node;
 use crate::plan::Plan;
 use crate::plan::sources::Source;
+use crate::plan::strategy::{SourcesFrom, Strategy};
+use crate::procfs::Proc;
 use crate::protocol::codec::FDS_CAP;
-use crate::protocol::session::ParentSession;
 use crate::protocol::{Slot, ToChild};
 
-/// Opens all sources of the plan and sends them, in batches that fit the limit of open files. What can't be opened is
-/// an empty slot: the child then takes the path-based way, and fails with the better error if that can't be had either.
-pub(super) fn stream(session: &mut ParentSession, plan: &Plan) -> Result<()> {
-    if plan.sources.is_empty() {
-        return Ok(());
+/// Opens all sources of the plan where the plan says, and sends them, in batches that fit the limit of open files. What
+/// can't be opened is an empty slot: the child then takes the path-based way, if it still can.
+pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
+    match plan.mounts.sources {
+        // While the child enters its namespaces.
+        SourcesFrom::Here => Opener::new(plan, talk)?.stream(plan, talk),
+        SourcesFrom::ChildsNamespace => {
+            talk.await_namespaces(&plan.child)?;
+            let mut opener = Opener::new(plan, talk)?;
+            let there = namespaces::InMountNamespace::enter(talk.child.pid, talk.proc, &mut talk.session.recorder)?;
+            let streamed = opener.stream(plan, talk);
+            there.leave()?;
+            streamed
+        }
+        SourcesFrom::Stage => {
+            let mut opener = Opener::new(plan, talk)?;
+            // While the child enters its namespaces.
+            let staged = opener.fill_stage(plan, talk)?;
+            talk.await_namespaces(&plan.child)?;
+            opener.pid = talk.child.pid;
+            opener.staged = staged;
+            if let Some(stage) = &opener.stage {
+                talk.session.send(ToChild::Stage, &[stage.as_fd()])?;
+            }
+            opener.stream(plan, talk)
+        }
     }
-    let since = session.recorder.now();
-    let mut opener = Opener { plan, nodes: None };
-    let batches: Vec<&[Source]> = plan.sources.chunks(batch_size()).collect();
-    for (i, batch) in batches.iter().enumerate() {
-        let opened: Vec<Result<OwnedFd>> = batch.iter().map(|source| opener.open(source)).collect();
-        let fds: Vec<BorrowedFd<'_>> = opened.iter().flatten().map(AsFd::as_fd).collect();
-        let slot = |opened: &Result<OwnedFd>| match opened {
-            Ok(_) => Slot::Tree,
-            // As many as fit a batch must fit a frame.
-            Err(reason) => Slot::Empty { reason: reason.clone().shortened(REASON_CAP) },
-        };
-        let slots = opened.iter().map(slot).collect();
-        session.send(ToChild::Mounts { slots, last: i + 1 == batches.len() }, &fds)?;
-    }
-    session
-        .recorder
-        .step("open sources", since, || format!("{} slots in {} batches", plan.sources.len(), batches.len()));
-    Ok(())
 }
 
 /// The longest reason of an empty slot, in bytes.
@@ -56,17 +64,100 @@ fn batch_size() -> usize {
 
 struct Opener<'a> {
     plan: &'a Plan,
+    proc: &'a Proc,
+    /// The container's process, for what shows its namespaces.
+    pid: i32,
     /// The tmpfs that fresh device nodes are made in, once there is one, with the names used in it.
     nodes: Option<Result<OwnedFd>>,
+    stage: Option<Stage>,
+    /// By slot, what became of putting it on the stage.
+    staged: Vec<Option<Result<()>>>,
+    /// Mount namespaces that the host keeps under a path.
+    pinned: Pinned,
 }
 
-impl Opener<'_> {
-    fn open(&mut self, source: &Source) -> Result<OwnedFd> {
+impl<'a> Opener<'a> {
+    fn new(plan: &'a Plan, talk: &Conversation<'a>) -> Result<Opener<'a>> {
+        let attaches = plan.mounts.strategy != Strategy::Mount;
+        // In the child's own namespace there are none: the kernel leaves them out of a copy.
+        let looks = attaches && plan.mounts.sources != SourcesFrom::ChildsNamespace && plan.binds_trees();
+        let pinned = if looks { Pinned::find(talk.proc)? } else { Pinned::default() };
+        Ok(Opener { plan, proc: talk.proc, pid: talk.child.pid, nodes: None, stage: None, staged: vec![], pinned })
+    }
+
+    /// Puts every source that is a path of the host on the stage: all but the root, of which the namespace is made.
+    fn fill_stage(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<Vec<Option<Result<()>>>> {
+        let since = talk.session.recorder.now();
+        let stage = Stage::new()?;
+        let mut staged = vec![];
+        for (slot, source) in plan.sources.iter().enumerate() {
+            staged.push(match source {
+                Source::Instance { .. } => None,
+                _ if slot == 0 => None,
+                source => Some(
+                    self.open(source, talk)
+                        .and_then(|tree| stage.put(slot, tree.as_fd()).context(|| "move_mount to the stage")),
+                ),
+            });
+        }
+        let count = staged.iter().flatten().filter(|staged| staged.is_ok()).count();
+        self.stage = Some(stage);
+        talk.session.recorder.step("stage", since, || format!("{count} trees"));
+        Ok(staged)
+    }
+
+    fn stream(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
+        if plan.sources.is_empty() {
+            return Ok(());
+        }
+        let since = talk.session.recorder.now();
+        let size = batch_size();
+        let batches = plan.sources.len().div_ceil(size);
+        for (i, batch) in plan.sources.chunks(size).enumerate() {
+            let mut fds = vec![];
+            let mut slots = vec![];
+            for (at, source) in batch.iter().enumerate() {
+                let staged = self.staged.get_mut(i * size + at).and_then(Option::take);
+                let opened = match staged {
+                    Some(staged) => staged.map(|()| None),
+                    None => self.open(source, talk).map(Some),
+                };
+                slots.push(match opened {
+                    Ok(Some(tree)) => {
+                        fds.push(tree);
+                        Slot::Tree
+                    }
+                    Ok(None) => Slot::Staged,
+                    // As many as fit a batch must fit a frame.
+                    Err(reason) => Slot::Empty { reason: reason.shortened(REASON_CAP) },
+                });
+            }
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            talk.session.send(ToChild::Mounts { slots, last: i + 1 == batches }, &fds)?;
+        }
+        talk.session
+            .recorder
+            .step("open sources", since, || format!("{} slots in {batches} batches", plan.sources.len()));
+        Ok(())
+    }
+
+    fn open(&mut self, source: &Source, talk: &mut Conversation<'_>) -> Result<OwnedFd> {
         match source {
-            Source::Path { path, recursive, nofollow } => open_tree(CWD, path, *recursive, *nofollow),
+            Source::Path { path, recursive, nofollow } => {
+                let pin = if *recursive { self.pinned.below(path) } else { None };
+                match pin {
+                    Some(pin) => {
+                        let why = || format!("`{pin}` keeps a mount namespace, which no attached tree may hold");
+                        talk.session.recorder.fallback("opened in a copy of the mount namespace", why);
+                        namespaces::in_copy(self.proc, || open_tree(CWD, path, *recursive, *nofollow))
+                    }
+                    None => open_tree(CWD, path, *recursive, *nofollow),
+                }
+            }
             Source::Cgroup { controller } => {
                 Err(Error::system(format!("the container has no `{controller}` cgroup to show")))
             }
+            Source::Instance { fs, attrs } => instances::make(fs, *attrs, self.pid, self.proc),
             Source::Device { index } => self.device(*index),
         }
     }
@@ -76,7 +167,10 @@ impl Opener<'_> {
         if !self.plan.fresh_devices {
             return open_tree(CWD, &device.path, false, true);
         }
-        let nodes = self.nodes.get_or_insert_with(|| stage().context(|| "stage device nodes"));
+        // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
+        // `/dev/null`.
+        let safe = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let nodes = self.nodes.get_or_insert_with(|| stage::tmpfs(safe).context(|| "stage device nodes"));
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);
         match node::make(nodes.as_fd(), &name, device) {
@@ -93,16 +187,4 @@ fn open_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool, nofollow: bool) 
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, nofollow);
     rustix::mount::open_tree(dir, path, flags).context(|| format!("open_tree `{}`", path.display()))
-}
-
-/// A detached tmpfs for device nodes. Each container gets nodes of its own: with the host's, a chmod in the container
-/// would change the host's `/dev/null`.
-fn stage() -> Result<OwnedFd> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context(|| "fsopen tmpfs")?;
-    fsconfig_set_string(&context, "source", "tmpfs").context(|| "fsconfig source")?;
-    fsconfig_set_string(&context, "mode", "755").context(|| "fsconfig mode")?;
-    fsconfig_create(&context).context(|| "fsconfig create")?;
-    let attrs = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).context(|| "fsmount tmpfs")
 }

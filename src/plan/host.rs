@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rustix::io::Errno;
 
+use super::strategy::{MountApi, OVERRIDE};
 use crate::cgroup::Hierarchies;
-use crate::error::{Context, Result};
+use crate::error::Result;
+use crate::procfs::Proc;
+use crate::sys::mount::{Call, ask};
 
 /// Facts about the host and about the runtime's own place on it.
 #[derive(Debug, Default)]
@@ -14,6 +18,10 @@ pub struct Host {
     pub root: bool,
     /// The runtime is in the initial user namespace: its root is the machine's.
     pub initial_userns: bool,
+    /// What the kernel has of the new mount API.
+    pub mount_api: MountApi,
+    /// The strategy that [`super::strategy::OVERRIDE`] asks for.
+    pub strategy: Option<String>,
     /// Where control groups are.
     pub cgroups: Hierarchies,
     /// SELinux is enabled.
@@ -27,16 +35,20 @@ impl Host {
     ///
     /// # Errors
     /// A `/proc` or `/sys/fs/cgroup` that can't be read.
-    pub fn look(spec: &Spec) -> Result<Host> {
+    pub(crate) fn look(spec: &Spec, proc: &Proc) -> Result<Host> {
         let process = spec.process().as_ref();
         let label = |l: Option<&String>| l.is_some_and(|l| !l.is_empty());
         let mount_label = spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
         let selinux = label(process.and_then(|p| p.selinux_label().as_ref())) || label(mount_label);
         let apparmor = label(process.and_then(|p| p.apparmor_profile().as_ref()));
+        let root = rustix::process::geteuid().is_root();
+        let initial_userns = proc.in_initial_userns()?;
         Ok(Host {
-            root: rustix::process::geteuid().is_root(),
-            initial_userns: in_initial_userns()?,
-            cgroups: Hierarchies::detect()?,
+            root,
+            initial_userns,
+            mount_api: mount_api(root && initial_userns),
+            strategy: std::env::var(OVERRIDE).ok().filter(|name| !name.is_empty()),
+            cgroups: Hierarchies::detect(proc)?,
             selinux: selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: apparmor && starts_with_y("/sys/module/apparmor/parameters/enabled"),
         })
@@ -48,13 +60,22 @@ impl Host {
     }
 }
 
-/// Whether this process is in the initial user namespace: it maps all IDs to themselves.
-///
-/// # Errors
-/// An unreadable `/proc/self/uid_map`.
-pub fn in_initial_userns() -> Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map").context(|| "read `/proc/self/uid_map`")?;
-    Ok(map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+/// Asks for each call. What answers EPERM to the machine's root is a filter around the runtime, and as good as not there;
+/// to another it may just say that it has no rights here, which its child will have in a user namespace of its own.
+fn mount_api(machine_root: bool) -> MountApi {
+    let answer = |call, lacking: Errno| match ask(call) {
+        errno if errno == lacking || errno == Errno::NOSYS => false,
+        Errno::PERM => !machine_root,
+        _ => true,
+    };
+    let has = |call| answer(call, Errno::NOSYS);
+    MountApi {
+        open_tree: has(Call::OpenTree),
+        move_mount: has(Call::MoveMount),
+        fsopen: [Call::Fsopen, Call::Fsconfig, Call::Fsmount].into_iter().all(has),
+        mount_setattr: has(Call::MountSetattr),
+        namespace: machine_root && answer(Call::OpenTreeNamespace, Errno::INVAL),
+    }
 }
 
 fn starts_with_y(path: &str) -> bool {

@@ -15,6 +15,7 @@ mod properties;
 pub mod resources;
 pub mod seccomp;
 pub mod sources;
+pub mod strategy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ use properties::{named, paths, personality, rootfs_propagation, sysctls};
 use resources::Resources;
 use seccomp::FilterPlan;
 use sources::{Source, Sources};
+use strategy::{MountApi, MountStrategy, Strategy, Wanted};
 
 /// All that the parent does for one container.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// None with `--cgroup-manager disabled`.
     pub cgroup: Option<CgroupPlan>,
+    /// How the mounts come about.
+    pub mounts: MountStrategy,
     /// What to open for the child.
     pub sources: Vec<Source>,
     /// The device nodes, which [`Source::Device`] counts.
@@ -110,11 +114,14 @@ pub struct ContainerPlan {
     pub propagation: (Propagation, bool),
     /// Whether there is a mount namespace of the container's own; without, the rootfs is only chrooted to.
     pub own_mounts: bool,
-    /// The kernel gives a user namespace a new proc or sysfs only while one that hides nothing is visible in its mount
-    /// namespace: the host's must stay until they are made.
-    pub needs_visible_host: bool,
+    /// How the mounts come about.
+    pub strategy: Strategy,
+    /// What of the new mount API may be called.
+    pub mount_api: MountApi,
     /// How the root is changed.
     pub root_change: RootChange,
+    /// What must happen between the mounts and the change of the root.
+    pub change_late: Option<String>,
     #[allow(missing_docs)]
     pub mounts: Vec<MountPlan>,
     /// Device nodes with the slots they come from; none where the configuration mounts its own `/dev`.
@@ -159,6 +166,8 @@ pub struct HookState {
 /// How the container's root becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootChange {
+    /// setns(2) to a mount namespace made of the root alone, by open_tree(2) with `OPEN_TREE_NAMESPACE`.
+    Enter,
     /// pivot_root(2).
     Pivot,
     /// `--no-pivot`: MS_MOVE over `/`, then chroot, for a root on a ramfs.
@@ -194,7 +203,7 @@ impl Plan {
         }
         let rootfs = bundle.join(root.path());
         let process = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
-        let namespaces = Namespaces::from_spec(linux, host)?;
+        let mut namespaces = Namespaces::from_spec(linux, host)?;
         let id_maps = IdMaps::from_spec(linux, &namespaces)?;
         let annotations: BTreeMap<_, _> =
             spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -203,12 +212,20 @@ impl Plan {
             return Err(Error::config("`linux.mountLabel`: SELinux is not enabled on this host"));
         }
 
+        let hooks = Hooks::from_spec(spec)?;
+        let strategy = MountStrategy::choose(&Wanted {
+            namespaces: &namespaces,
+            host,
+            hooks: &hooks,
+            mounts: spec.mounts().as_deref().unwrap_or_default(),
+            no_pivot: choices.no_pivot,
+        })?;
         let mut sources = Sources::default();
         if namespaces.has(flag::MOUNT) {
             // Slot 0: the root itself, so that the child needs no path to it.
             sources.add(Source::Path { path: rootfs.clone(), recursive: true, nofollow: false });
         }
-        let around = mounts::Surroundings { bundle, namespaces: &namespaces, host, label };
+        let around = mounts::Surroundings { bundle, namespaces: &namespaces, host, label, strategy: &strategy };
         let mounts = mounts::from_spec(spec, &around, &mut sources)?;
         let own_mounts = namespaces.has(flag::MOUNT);
         let own_dev = own_mounts && !mounts.iter().any(binds_dev);
@@ -217,7 +234,6 @@ impl Plan {
         let slotted = devices.iter().cloned().zip(slots).collect();
         let fresh_devices = host.is_machine_root() && !namespaces.has_user();
 
-        let hooks = Hooks::from_spec(spec)?;
         let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
         let process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
         let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
@@ -236,12 +252,15 @@ impl Plan {
             readonly_rootfs: root.readonly().unwrap_or(false),
             propagation: rootfs_propagation(linux)?,
             own_mounts,
-            needs_visible_host: namespaces.has_user() || !host.initial_userns,
-            root_change: match (own_mounts, choices.no_pivot) {
-                (false, _) => RootChange::Chroot,
-                (true, true) => RootChange::Move,
-                (true, false) => RootChange::Pivot,
+            strategy: strategy.strategy,
+            mount_api: strategy.api(host.mount_api),
+            root_change: match (own_mounts, strategy.strategy, choices.no_pivot) {
+                (false, ..) => RootChange::Chroot,
+                (true, Strategy::Namespace, _) => RootChange::Enter,
+                (true, _, true) => RootChange::Move,
+                (true, _, false) => RootChange::Pivot,
             },
+            change_late: strategy.late.map(str::to_owned),
             mounts,
             devices: slotted,
             fresh_devices,
@@ -266,11 +285,16 @@ impl Plan {
             late_userns: namespaces.child.late_userns,
             forks: namespaces.child.fork,
             sources: !sources.list().is_empty(),
+            stage: strategy.sources == strategy::SourcesFrom::Stage,
             hooks: hooks.before_pivot(),
             terminal: process_plan.terminal.is_some(),
             filter: filter.is_some(),
         };
+        if strategy.enters_first() {
+            namespaces.leave_out(flag::MOUNT);
+        }
         Ok(Plan {
+            mounts: strategy,
             oci_version: spec.version().clone(),
             bundle: bundle.into(),
             rootfs,
@@ -302,10 +326,9 @@ impl Plan {
         self.id_maps.as_ref().filter(|_| !self.namespaces.child.late_userns)
     }
 
-    /// Whether the container's mount namespace belongs to a user namespace of its own, where the kernel locks the flags of
-    /// the host's mounts.
-    pub fn locks_mounts(&self) -> bool {
-        self.namespaces.has_user() && self.namespaces.new & flag::MOUNT != 0
+    /// Whether any source but the root is a tree of mounts.
+    pub fn binds_trees(&self) -> bool {
+        self.sources.iter().skip(1).any(|source| matches!(source, Source::Path { recursive: true, .. }))
     }
 
     /// Completes the plan once the places of the container's control groups are known: without a cgroup namespace, they

@@ -9,6 +9,7 @@ use super::host::Host;
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
+use super::strategy::MountStrategy;
 use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 
@@ -66,8 +67,34 @@ pub struct Filesystem {
     pub data: Vec<(String, Option<String>)>,
     /// Copy what the destination holds into it.
     pub tmpcopyup: bool,
+    /// The slot with an instance that the parent has made.
+    pub instance: Option<u32>,
     /// Where the kernel refuses a new instance to a user namespace (EPERM): bind the host's instead.
     pub or_bind: Option<Bind>,
+}
+
+impl Filesystem {
+    /// A file system with nothing but a mode.
+    pub fn tmpfs(mode: Option<&str>) -> Filesystem {
+        Filesystem {
+            fstype: "tmpfs".into(),
+            source: "tmpfs".into(),
+            superblock: vec![],
+            data: mode.iter().map(|mode| ("mode".into(), Some((*mode).into()))).collect(),
+            tmpcopyup: false,
+            instance: None,
+            or_bind: None,
+        }
+    }
+
+    /// Its options as the user wrote them, for errors.
+    pub fn options(&self) -> String {
+        let data = self.data.iter().map(|(key, value)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => key.clone(),
+        });
+        self.superblock.iter().cloned().chain(data).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// A cgroup v1 mount.
@@ -97,6 +124,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) host: &'a Host,
     /// `linux.mountLabel`.
     pub(super) label: Option<&'a str>,
+    pub(super) strategy: &'a MountStrategy,
 }
 
 /// Plans all mounts; each source gets a slot.
@@ -120,7 +148,7 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
             return Err(Error::config(format!("`{at}.type` is missing, and no option says `bind`")));
         }
         "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
-        _ => What::Filesystem(filesystem(typ, mount, options, around, sources)),
+        _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, sources)),
     };
     Ok(MountPlan { destination, what, attrs, recursive_attrs, propagation })
 }
@@ -160,6 +188,7 @@ fn filesystem(
     typ: &str,
     mount: &Mount,
     options: Options,
+    attrs: Attrs,
     around: &Surroundings<'_>,
     sources: &mut Sources,
 ) -> Filesystem {
@@ -173,8 +202,24 @@ fn filesystem(
         data.push(("context".into(), Some(label.to_owned())));
     }
     let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(typ).to_owned();
-    let or_bind = refused_to_userns(typ, around).map(|path| host_tree(path, sources));
-    Filesystem { fstype: typ.to_owned(), source, superblock, data, tmpcopyup: options.tmpcopyup, or_bind }
+    let tmpcopyup = options.tmpcopyup;
+    let mut fs =
+        Filesystem { fstype: typ.to_owned(), source, superblock, data, tmpcopyup, instance: None, or_bind: None };
+    if made_by_parent(typ, around) {
+        fs.instance = Some(sources.add(Source::Instance { fs: fs.clone(), attrs }));
+    }
+    fs.or_bind = refused_to_userns(typ, around).map(|path| host_tree(path, sources));
+    fs
+}
+
+/// Whether the parent makes the instance, for a user namespace in which nothing of its kind is visible.
+fn made_by_parent(typ: &str, around: &Surroundings<'_>) -> bool {
+    let of = match typ {
+        "proc" => flag::PID,
+        "sysfs" => flag::NET,
+        _ => return false,
+    };
+    around.strategy.instances_by_parent && around.namespaces.has(of)
 }
 
 /// The host's tree that stands in for a file system of which a user namespace may get no new instance.
@@ -184,6 +229,7 @@ fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static st
     match typ {
         _ if !in_userns => None,
         // Who may mount them is decided by the owner of the namespace that they show.
+        "proc" if !new(flag::PID) => Some("/proc"),
         "sysfs" if !new(flag::NET) => Some("/sys"),
         "mqueue" if !new(flag::IPC) => Some("/dev/mqueue"),
         "cgroup2" if !new(flag::CGROUP) => Some("/sys/fs/cgroup"),
@@ -208,7 +254,7 @@ fn cgroup(
     if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
         // The superblock is the machine's one and only: read-only is a matter of the mount.
         options.attrs.set &= !attr::RDONLY;
-        return What::Filesystem(filesystem("cgroup2", mount, options, around, sources));
+        return What::Filesystem(filesystem("cgroup2", mount, options, *attrs, around, sources));
     }
     // Every runtime makes the mounts of v1 so, whatever is asked for.
     attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;

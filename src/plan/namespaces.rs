@@ -167,6 +167,12 @@ impl Namespaces {
             || (flag == flag::PID && self.join_pid.is_some())
     }
 
+    /// Nobody makes this one with clone(2) or unshare(2): it comes about in another way.
+    pub(super) fn leave_out(&mut self, flag: u32) {
+        self.at_clone &= !flag;
+        self.child.unshare &= !flag;
+    }
+
     /// The flags of all namespaces that the container does not share with the runtime: what `exec` joins.
     pub fn all(&self) -> u32 {
         let joined = self.join.iter().fold(0, |flags, j| flags | j.flag);

@@ -17,6 +17,21 @@ pub mod attr {
     pub const STRICTATIME: u64 = 0x20;
     pub const NODIRATIME: u64 = 0x80;
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
+
+    /// The words of mount(8) for attributes that are set.
+    pub fn words(set: u64) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (RDONLY, "ro"),
+            (NOSUID, "nosuid"),
+            (NODEV, "nodev"),
+            (NOEXEC, "noexec"),
+            (NOATIME, "noatime"),
+            (STRICTATIME, "strictatime"),
+            (NODIRATIME, "nodiratime"),
+            (NOSYMFOLLOW, "nosymfollow"),
+        ];
+        all.into_iter().filter(move |(bit, _)| set & bit != 0).map(|(_, word)| word)
+    }
 }
 
 /// Attributes to set and to clear, `MOUNT_ATTR_*`.

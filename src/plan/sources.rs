@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::mounts::Filesystem;
+use super::options::Attrs;
+
 /// One thing that the parent opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -18,6 +21,13 @@ pub enum Source {
     Cgroup {
         /// One of its controllers, or its `name=`.
         controller: String,
+    },
+    /// A new proc or sysfs of the container's own pid or network namespace.
+    Instance {
+        #[allow(missing_docs)]
+        fs: Filesystem,
+        /// Of its mount.
+        attrs: Attrs,
     },
     /// A device node, by its place in the plan's list of devices.
     Device {

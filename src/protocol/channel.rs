@@ -178,9 +178,9 @@ mod tests {
     fn a_wrong_fd_count_is_an_error_and_leaks_no_fd() {
         let (parent, child) = Channel::pair().unwrap();
         let (fd, closed) = watched_fd();
-        raw_send(&parent, &codec::encode(&ToChild::Begin).unwrap(), &[fd.as_fd()]);
+        raw_send(&parent, &codec::encode(&ToChild::HooksDone).unwrap(), &[fd.as_fd()]);
         drop(fd);
-        assert_eq!(refusal(&child), "sync protocol: Begin announced 0 fds and came with 1");
+        assert_eq!(refusal(&child), "sync protocol: HooksDone announced 0 fds and came with 1");
         assert!(closed());
         let message = ToChild::Mounts { slots: vec![Slot::Tree; 3], last: true };
         raw_send(&parent, &codec::encode(&message).unwrap(), &[]);
@@ -227,7 +227,7 @@ mod tests {
         }
         let (parent, child) = Channel::pair().unwrap();
         let (fd, closed) = watched_fd();
-        raw_send(&parent, &codec::encode(&ToChild::Begin).unwrap(), &[fd.as_fd(); 20]);
+        raw_send(&parent, &codec::encode(&ToChild::HooksDone).unwrap(), &[fd.as_fd(); 20]);
         drop(fd);
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let maximum = getrlimit(Resource::Nofile).maximum;
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn the_end_is_told() {
         let (parent, child) = Channel::pair().unwrap();
-        parent.send(&ToChild::Begin, &[]).unwrap();
+        parent.send(&ToChild::HooksDone, &[]).unwrap();
         drop(parent);
-        assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(ToChild::Begin, ..)));
+        assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(ToChild::HooksDone, ..)));
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Eof));
         assert!(child.send(&ToParent::Ready, &[]).is_err());
     }
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn last_words_are_heard_though_ours_were_not() {
         let (parent, child) = Channel::pair().unwrap();
-        parent.send(&ToChild::Begin, &[]).unwrap();
+        parent.send(&ToChild::HooksDone, &[]).unwrap();
         child.send(&ToParent::Failed(Error::system("why")), &[]).unwrap();
         drop(child);
         let Received::Message(words, ..) = parent.receive::<ToParent>().unwrap() else { panic!("eof") };
@@ -261,7 +261,7 @@ mod tests {
     fn a_sender_checks_its_own_fds() {
         let (parent, _child) = Channel::pair().unwrap();
         let (fd, _) = watched_fd();
-        assert!(parent.send(&ToChild::Begin, &[fd.as_fd()]).is_err());
+        assert!(parent.send(&ToChild::HooksDone, &[fd.as_fd()]).is_err());
         let slots = vec![Slot::Tree; FDS_CAP + 1];
         let fds = vec![fd.as_fd(); FDS_CAP + 1];
         assert!(parent.send(&ToChild::Mounts { slots, last: true }, &fds).is_err());

@@ -16,8 +16,10 @@ pub enum ToChild {
         /// One set of flags an fd.
         flags: Vec<u32>,
     },
-    /// Id maps are written, time offsets set, the cgroup joined.
+    /// Id maps are written, time offsets set, the cgroup joined. With one fd: the trusted procfs.
     Begin,
+    /// The detached file system that holds the [`Slot::Staged`] sources, each under the number of its slot, rides along.
+    Stage,
     /// Detached mount trees for the next slots of the plan, or empty ones for which the child takes the path-based way.
     Mounts {
         /// One an announced slot; fds ride along for the filled ones, in order.
@@ -87,6 +89,8 @@ pub struct Part {
 pub enum Slot {
     /// A detached tree rides along.
     Tree,
+    /// It is on the stage.
+    Staged,
     /// The parent could not open it, for this reason.
     Empty {
         /// The error, for the trace, and for the user if the child can't either.
@@ -112,6 +116,7 @@ impl Wire for ToChild {
             ToChild::Plan(_) => Kind::Plan,
             ToChild::Namespaces { .. } => Kind::Namespaces,
             ToChild::Begin => Kind::Begin,
+            ToChild::Stage => Kind::Stage,
             ToChild::Mounts { .. } => Kind::Mounts,
             ToChild::HooksDone => Kind::HooksDone,
             ToChild::Filter(_) => Kind::Filter,
@@ -124,6 +129,7 @@ impl Wire for ToChild {
     fn fds(&self) -> usize {
         match self {
             ToChild::Namespaces { flags } => flags.len(),
+            ToChild::Begin | ToChild::Stage => 1,
             ToChild::Mounts { slots, .. } => slots.iter().filter(|s| matches!(s, Slot::Tree)).count(),
             ToChild::Release { wait_for_start } => usize::from(*wait_for_start),
             _ => 0,
@@ -146,11 +152,13 @@ impl Wire for ToChild {
                     .iter()
                     .filter_map(|s| match s {
                         Slot::Empty { reason } => Some(reason.to_string()),
-                        Slot::Tree => None,
+                        Slot::Tree | Slot::Staged => None,
                     })
                     .collect();
                 let more = if *last { "" } else { ", more to come" };
+                let staged = slots.iter().filter(|s| matches!(s, Slot::Staged)).count();
                 match empty.is_empty() {
+                    true if staged > 0 => format!("{} trees, {staged} of them staged{more}", slots.len()),
                     true => format!("{} trees{more}", slots.len()),
                     false => format!("{} slots, {} empty{more}: {}", slots.len(), empty.len(), empty.join("; ")),
                 }
@@ -212,7 +220,7 @@ pub(crate) mod tests {
     }
 
     fn any_slot() -> impl Strategy<Value = Slot> {
-        prop_oneof![Just(Slot::Tree), any_error().prop_map(|reason| Slot::Empty { reason })]
+        prop_oneof![Just(Slot::Tree), Just(Slot::Staged), any_error().prop_map(|reason| Slot::Empty { reason })]
     }
 
     /// Any message the parent can send.
@@ -221,6 +229,7 @@ pub(crate) mod tests {
             any_part().prop_map(ToChild::Plan),
             prop::collection::vec(any::<u32>(), 0..9).prop_map(|flags| ToChild::Namespaces { flags }),
             Just(ToChild::Begin),
+            Just(ToChild::Stage),
             (prop::collection::vec(any_slot(), 0..30), any::<bool>())
                 .prop_map(|(slots, last)| ToChild::Mounts { slots, last }),
             Just(ToChild::HooksDone),

@@ -10,12 +10,14 @@ use super::ProtocolError;
 /// A message without its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// See [`super::ToChild`], also for the next eight.
+    /// See [`super::ToChild`], also for the next nine.
     Plan,
     #[allow(missing_docs)]
     Namespaces,
     #[allow(missing_docs)]
     Begin,
+    #[allow(missing_docs)]
+    Stage,
     #[allow(missing_docs)]
     Mounts,
     #[allow(missing_docs)]
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Plan => "Plan",
             Kind::Namespaces => "Namespaces",
             Kind::Begin => "Begin",
+            Kind::Stage => "Stage",
             Kind::Mounts => "Mounts",
             Kind::HooksDone => "HooksDone",
             Kind::Filter => "Filter",
@@ -95,6 +98,8 @@ pub struct Shape {
     pub forks: bool,
     /// Mount sources are sent.
     pub sources: bool,
+    /// Those that are paths of the host are gathered on a stage.
+    pub stage: bool,
     /// Hooks of the runtime namespace run between mounts and pivot.
     pub hooks: bool,
     /// The process has a terminal.
@@ -160,6 +165,7 @@ impl Sequence {
             (true, Kind::Plan),
             (shape.joins, Kind::Namespaces),
             (true, Kind::Begin),
+            (shape.stage, Kind::Stage),
             (shape.sources, Kind::Mounts),
             (shape.hooks, Kind::HooksDone),
             (shape.filter, Kind::Filter),
@@ -220,10 +226,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 19] = [
         Kind::Plan,
         Kind::Namespaces,
         Kind::Begin,
+        Kind::Stage,
         Kind::Mounts,
         Kind::HooksDone,
         Kind::Filter,
@@ -242,11 +249,12 @@ mod tests {
     ];
 
     fn any_shape() -> impl Strategy<Value = Shape> {
-        (any::<[bool; 7]>()).prop_map(|[joins, late_userns, forks, sources, hooks, terminal, filter]| Shape {
+        (any::<[bool; 8]>()).prop_map(|[joins, late_userns, forks, sources, stage, hooks, terminal, filter]| Shape {
             joins,
             late_userns,
             forks,
             sources,
+            stage,
             hooks,
             terminal,
             filter,
@@ -260,7 +268,7 @@ mod tests {
     proptest! {
         /// Of all kinds, exactly one in-band kind is legal at any place, and it is the one that `expected` names.
         #[test]
-        fn exactly_one_kind_is_legal_anywhere(shape in any_shape(), direction in any_direction(), at in 0usize..9) {
+        fn exactly_one_kind_is_legal_anywhere(shape in any_shape(), direction in any_direction(), at in 0usize..10) {
             let mut sequence = Sequence::new(shape);
             for _ in 0..at {
                 let Some(kind) = sequence.track(direction).expected() else { break };

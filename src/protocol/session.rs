@@ -278,8 +278,8 @@ mod tests {
         let sender = std::thread::spawn(move || parent.send_plan(&sent).map(|()| parent).unwrap());
         assert_eq!(child.receive_plan(|_: &Vec<String>| Shape::default()).unwrap(), plan);
         let mut parent = sender.join().unwrap();
-        parent.send(ToChild::Begin, &[]).unwrap();
-        child.expect(Kind::Begin).unwrap();
+        parent.send(ToChild::Begin, &[rustix::stdio::stdin()]).unwrap();
+        assert_eq!(child.expect(Kind::Begin).unwrap().1.len(), 1);
     }
 
     #[test]

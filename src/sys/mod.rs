@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod exec;
+pub mod fsopen;
 pub mod mount;
 pub mod namespace;
 pub mod net;

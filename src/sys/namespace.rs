@@ -1,6 +1,6 @@
-//! What kind of namespace an fd is.
+//! What kind of namespace an fd is, and whose.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -15,4 +15,17 @@ pub fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SAFETY: the request takes no argument and writes nothing.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
     check(ret.into()).map(|kind| kind as u32)
+}
+
+/// `ioctl(fd, NS_GET_USERNS)`: the user namespace that owns a namespace; ioctl_ns(2).
+///
+/// # Errors
+/// EPERM for an owner that is not at or below the caller's.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: the request takes no argument and returns a new fd.
+    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    let fd = check(ret.into())? as i32;
+    // SAFETY: a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,0 +1,89 @@
+//! Why the kernel refuses a user namespace a new proc or sysfs.
+
+use crate::error::Error;
+use crate::mountinfo::unescape;
+use crate::procfs::Proc;
+
+/// The kernel mounts nothing over these but what is empty by nature, and does not count them.
+const EMPTY_BY_NATURE: [&str; 2] = ["/sys/fs/binfmt_misc", "/fs/selinux"];
+
+/// A user namespace gets a new instance only where one is visible to it that hides nothing: else masks that the host has
+/// made could be got around (`mount_too_revealing` of the kernel's fs/namespace.c). Says what hides it here.
+pub(super) fn explain(fstype: &str, proc: &Proc, error: Error) -> Error {
+    if !matches!(fstype, "proc" | "sysfs") {
+        return error;
+    }
+    match proc.read("self/mountinfo") {
+        Ok(mountinfo) => error.advise(advice(fstype, &mountinfo)),
+        // The refusal is the news, not that it can't be explained.
+        Err(_) => error,
+    }
+}
+
+fn advice(fstype: &str, mountinfo: &str) -> String {
+    let rule = format!(
+        "mount_too_revealing: a user namespace may mount a new {fstype} only where a {fstype} that hides nothing is visible"
+    );
+    let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let visible: Vec<&Mount> = mounts.iter().filter(|m| m.fstype == fstype && m.root == "/").collect();
+    if visible.is_empty() {
+        return format!("{rule}; here is none");
+    }
+    let mut hidden = vec![];
+    for one in visible {
+        let covering = mounts.iter().filter(|m| m.parent == one.id);
+        let counts = |m: &&Mount| !EMPTY_BY_NATURE.iter().any(|end| m.point.ends_with(end));
+        let covering: Vec<String> = covering.filter(counts).map(|m| format!("`{}` ({})", m.point, m.fstype)).collect();
+        match covering.is_empty() {
+            true => hidden.push(format!("`{}` has flags that the new one would not have", one.point)),
+            false => hidden.push(format!("`{}` is covered by the mounts on {}", one.point, few(&covering))),
+        }
+    }
+    format!("{rule}; {}", few(&hidden))
+}
+
+fn few(all: &[String]) -> String {
+    const FEW: usize = 4;
+    let first = all.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(FEW) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+struct Mount<'a> {
+    id: &'a str,
+    parent: &'a str,
+    root: &'a str,
+    point: String,
+    fstype: &'a str,
+}
+
+impl Mount<'_> {
+    fn parse(line: &str) -> Option<Mount<'_>> {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ');
+        let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
+        let (root, point) = (fields.next()?, unescape(fields.next()?));
+        Some(Mount { id, parent, root, point, fstype: filesystem.split(' ').next()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_covering_mounts_are_named() {
+        let mountinfo = "\
+22 1 254:0 / / rw - ext4 /dev/vda rw
+30 22 0:4 / /proc rw - proc proc rw
+31 30 0:5 /null /proc/kcore rw - devtmpfs udev rw
+32 30 0:6 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw
+";
+        let said = advice("proc", mountinfo);
+        assert!(said.contains("`/proc` is covered by the mounts on `/proc/kcore` (devtmpfs)"), "{said}");
+        assert!(!said.contains("binfmt_misc"), "{said}");
+        assert!(advice("sysfs", mountinfo).ends_with("here is none"));
+    }
+}

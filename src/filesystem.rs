@@ -1,0 +1,78 @@
+//! New instances of file systems by the new mount API: the child makes them in its own namespaces, the parent those that a
+//! user namespace may not have.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::mounts::Filesystem;
+use crate::plan::options::Attrs;
+
+/// fsconfig(2) takes no longer string.
+const FSCONFIG_STRING: usize = 255;
+
+/// Why fsconfig(2) can't be told all that is asked for.
+pub(crate) fn too_long_for_fsconfig(fs: &Filesystem) -> Option<String> {
+    let (key, _) = fs.data.iter().find(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_STRING))?;
+    Some(format!("the value of `{key}` has over {FSCONFIG_STRING} bytes"))
+}
+
+/// Makes a detached instance for the namespaces of this process.
+///
+/// # Errors
+/// What the kernel refuses, in its own words where it has any.
+pub(crate) fn make(fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
+    let context = open(&fs.fstype).context(|| format!("fsopen `{}`", fs.fstype))?;
+    finish(context.as_fd(), fs, attrs)
+}
+
+/// A context for an instance: proc and sysfs show the namespaces of the process that opens it.
+///
+/// # Errors
+/// fsopen(2)'s: ENODEV for a file system that the kernel has not.
+pub(crate) fn open(fstype: &str) -> Result<OwnedFd, Errno> {
+    rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+}
+
+/// Makes the detached instance of a context.
+///
+/// # Errors
+/// What the kernel refuses, in its own words where it has any.
+pub(crate) fn finish(context: BorrowedFd<'_>, fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
+    configure(fs, context).map_err(|(call, errno)| explain(context, call, errno))?;
+    let attrs = MountAttrFlags::from_bits_retain(attrs.set as u32);
+    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
+        .map_err(|errno| explain(context, "fsmount".into(), errno))
+}
+
+fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Errno)> {
+    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
+    let named = |what: &str| format!("fsconfig `{what}`");
+    fsconfig_set_string(context, "source", &*fs.source).map_err(|e| (named("source"), e))?;
+    for flag in &fs.superblock {
+        fsconfig_set_flag(context, flag.as_str()).map_err(|e| (named(flag), e))?;
+    }
+    for (key, value) in &fs.data {
+        match value {
+            Some(value) => fsconfig_set_string(context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context, key.as_str()),
+        }
+        .map_err(|e| (named(key), e))?;
+    }
+    fsconfig_create(context).map_err(|e| ("fsconfig create".into(), e))
+}
+
+/// The kernel's own words about a file-system context: it queues one message a read, `e `, `w ` or `i ` in front.
+fn explain(context: BorrowedFd<'_>, call: String, errno: Errno) -> Error {
+    let mut words = vec![];
+    let mut line = [0u8; 512];
+    while let Ok(n) = rustix::io::read(context, &mut line) {
+        let text = String::from_utf8_lossy(&line[..n]);
+        let text = text.trim();
+        words.push(text.split_once(' ').map_or(text, |(_, rest)| rest).to_owned());
+    }
+    let said = if words.is_empty() { String::new() } else { format!(" (the kernel says: {})", words.join("; ")) };
+    Error::call(format!("{call}{said}"), errno)
+}

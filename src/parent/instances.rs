@@ -1,0 +1,72 @@
+//! proc and sysfs for a container in a user namespace, made by the parent in its own user and mount namespace.
+//!
+//! The kernel gives a user namespace a new proc or sysfs only where one that hides nothing is visible (mount_namespaces(7)
+//! does not tell; `mount_too_revealing` does). The machine's root is not asked. So neither must the host's `/proc` lie
+//! beneath the container's while it is made, nor does it matter what is masked there.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::filesystem;
+use crate::plan::mounts::Filesystem;
+use crate::plan::options::Attrs;
+use crate::procfs::Proc;
+use crate::sys;
+
+/// Makes an instance for the namespaces of a process.
+///
+/// # Errors
+/// The namespace that it shows is not the container's own, or what the kernel refuses.
+pub(super) fn make(fs: &Filesystem, attrs: Attrs, pid: i32, proc: &Proc) -> Result<OwnedFd> {
+    let of = if fs.fstype == "proc" { "pid" } else { "net" };
+    let namespace = owned(pid, of, proc)?;
+    let context = match of {
+        "pid" => proc_of(&namespace, proc),
+        _ => sysfs_of(&namespace, proc),
+    };
+    let context = context.context(|| format!("make a {} of the container's {of} namespace", fs.fstype))?;
+    filesystem::finish(context.as_fd(), fs, attrs)
+}
+
+/// A namespace of the process, which its user namespace must own: an instance for a namespace of the host's would give
+/// the container's root what is the host's.
+fn owned(pid: i32, name: &str, proc: &Proc) -> Result<OwnedFd> {
+    let who = pid.to_string();
+    let namespace = proc.open_namespace(&who, name)?;
+    let user = proc.open_namespace(&who, "user")?;
+    let owner = sys::namespace::owner(namespace.as_fd()).context(|| "ioctl NS_GET_USERNS")?;
+    let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).context(|| "fstat");
+    match number(&owner)? == number(&user)? {
+        true => Ok(namespace),
+        false => Err(Error::system(format!("the container's user namespace does not own its {name} namespace"))),
+    }
+}
+
+/// Since Linux 6.18 a proc can be told its pid namespace. Before, a process of that namespace must open it.
+fn proc_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
+    let context = filesystem::open("proc").context(|| "fsopen `proc`")?;
+    match rustix::mount::fsconfig_set_fd(&context, "pidns", namespace) {
+        Ok(()) => return Ok(context),
+        Err(Errno::INVAL) => {}
+        Err(errno) => return Err(Error::call("fsconfig `pidns`", errno)),
+    }
+    drop(context);
+    let own = proc.open_namespace("self", "pid")?;
+    let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWPID);
+    set(namespace).context(|| "setns to the container's pid namespace")?;
+    let context = sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace");
+    set(&own).context(|| "go back to the runtime's own pid namespace")?;
+    context
+}
+
+fn sysfs_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
+    let own = proc.open_namespace("self", "net")?;
+    let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWNET);
+    set(namespace).context(|| "setns to the container's network namespace")?;
+    let context = filesystem::open("sysfs").context(|| "fsopen `sysfs`");
+    set(&own).context(|| "go back to the runtime's own network namespace")?;
+    context
+}

@@ -1,0 +1,309 @@
+//! How the container's mounts come about: decided here, from what the kernel has and what the configuration asks for, and
+//! not changed afterwards.
+
+use oci_spec::runtime::Mount;
+use serde::{Deserialize, Serialize};
+
+use super::hooks::Hooks;
+use super::host::Host;
+use super::namespaces::{Namespaces, flag};
+use super::options::Propagation;
+use crate::error::{Error, Result};
+
+/// The environment variable that asks for another strategy than the best: `namespace`, `pivot` or `mount`.
+pub const OVERRIDE: &str = "TANDEM_MOUNT_STRATEGY";
+
+/// What this kernel, and any filter around the runtime, lets be called of the new mount API. Asked once, before the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountApi {
+    /// open_tree(2), Linux 5.2.
+    pub open_tree: bool,
+    /// move_mount(2), Linux 5.2.
+    pub move_mount: bool,
+    /// fsopen(2), fsconfig(2), fsmount(2), Linux 5.2.
+    pub fsopen: bool,
+    /// mount_setattr(2), Linux 5.12.
+    pub mount_setattr: bool,
+    /// open_tree(2) with `OPEN_TREE_NAMESPACE`, Linux 7.0.
+    pub namespace: bool,
+}
+
+impl MountApi {
+    /// Whether detached trees can be made and attached.
+    pub fn moves_mounts(self) -> bool {
+        self.open_tree && self.move_mount
+    }
+
+    /// The first thing that is missing, for people.
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            MountApi { open_tree: false, .. } => Some("open_tree"),
+            MountApi { move_mount: false, .. } => Some("move_mount"),
+            MountApi { fsopen: false, .. } => Some("fsopen"),
+            MountApi { mount_setattr: false, .. } => Some("mount_setattr"),
+            MountApi { namespace: false, .. } => Some("OPEN_TREE_NAMESPACE (Linux 7.0)"),
+            _ => None,
+        }
+    }
+}
+
+/// One of the three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// A mount namespace that never held anything but the root file system: open_tree(2) with `OPEN_TREE_NAMESPACE`, then
+    /// setns(2). No mount of the host is copied.
+    Namespace,
+    /// A copy of the runtime's mount namespace, mounts by the new API, pivot_root(2).
+    Pivot,
+    /// The same with mount(2), for a kernel that moves no trees.
+    Mount,
+}
+
+impl Strategy {
+    /// Its name in the trace and in [`OVERRIDE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Namespace => "namespace",
+            Strategy::Pivot => "pivot",
+            Strategy::Mount => "mount",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Strategy> {
+        [Strategy::Namespace, Strategy::Pivot, Strategy::Mount].into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// The strategy, and all that follows from it for the parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountStrategy {
+    #[allow(missing_docs)]
+    pub strategy: Strategy,
+    /// Why no better one, or why this one in an unusual order; for the trace.
+    pub why: String,
+    /// Something must happen between the container's mounts and the change of its root: what.
+    pub late: Option<&'static str>,
+    /// Where the parent opens mount sources.
+    pub sources: SourcesFrom,
+    /// The parent makes the container's proc and sysfs: a user namespace may have none of its own where none is visible, or
+    /// where the host's hides something.
+    pub instances_by_parent: bool,
+}
+
+/// Where the parent opens mount sources. A copy of a mount that is taken by a user namespace's own process, or in a mount
+/// namespace that it owns, has its flags locked (mount_namespaces(7)): what the host has read-only, the container's root
+/// can't make writable. A copy that the parent takes of the host's has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcesFrom {
+    /// Where it is: there is no user namespace to lock them against.
+    Here,
+    /// In the child's mount namespace, a copy of the runtime's that the container's user namespace owns.
+    ChildsNamespace,
+    /// Where it is, and gathers them on a stage, of which the child takes a locked copy.
+    Stage,
+}
+
+/// What a strategy is chosen from.
+pub(super) struct Wanted<'a> {
+    pub(super) namespaces: &'a Namespaces,
+    pub(super) host: &'a Host,
+    pub(super) hooks: &'a Hooks,
+    pub(super) mounts: &'a [Mount],
+    pub(super) no_pivot: bool,
+}
+
+impl MountStrategy {
+    /// Chooses.
+    ///
+    /// # Errors
+    /// [`OVERRIDE`] asks for what can't be had.
+    pub(super) fn choose(wanted: &Wanted<'_>) -> Result<MountStrategy> {
+        let Wanted { namespaces, host, hooks, .. } = wanted;
+        let against_namespace = wanted.against_namespace();
+        let against_pivot = (!host.mount_api.moves_mounts()).then(|| lacks(host.mount_api));
+        let best = match (&against_namespace, &against_pivot) {
+            (None, _) => Strategy::Namespace,
+            (_, None) => Strategy::Pivot,
+            _ => Strategy::Mount,
+        };
+        let strategy = match &host.strategy {
+            None => best,
+            Some(name) => asked(name, against_namespace.as_deref(), against_pivot.as_deref())?,
+        };
+        let why = match strategy {
+            _ if strategy != best => format!("{OVERRIDE} asks for it"),
+            Strategy::Namespace => String::new(),
+            Strategy::Pivot => against_namespace.unwrap_or_default(),
+            Strategy::Mount => against_pivot.unwrap_or_default(),
+        };
+        let in_userns = namespaces.has_user() || !host.initial_userns;
+        let instances_by_parent = wanted.instances_by_parent(strategy);
+        let needs_proc = wanted.mounts.iter().any(is_proc_or_sysfs);
+        let late = match () {
+            () if hooks.before_pivot() => Some("hooks run before the root is changed"),
+            () if strategy == Strategy::Namespace => None,
+            () if in_userns && needs_proc && !instances_by_parent => {
+                Some("a user namespace needs the host's proc to mount its own")
+            }
+            () if wanted.no_pivot => Some("--no-pivot"),
+            () => None,
+        };
+        let owns_mounts = namespaces.has_user() && namespaces.new & flag::MOUNT != 0;
+        let sources = match strategy {
+            _ if !owns_mounts => SourcesFrom::Here,
+            Strategy::Namespace if late.is_none() => SourcesFrom::Stage,
+            _ => SourcesFrom::ChildsNamespace,
+        };
+        Ok(MountStrategy { strategy, why, late, sources, instances_by_parent })
+    }
+
+    /// Whether the child enters a namespace of its own before it mounts: nobody clones the host's for it.
+    pub fn enters_first(&self) -> bool {
+        self.strategy == Strategy::Namespace && self.late.is_none()
+    }
+
+    /// What of the new mount API is called: nothing that a kernel with mount(2) alone could not do.
+    pub fn api(&self, kernel: MountApi) -> MountApi {
+        match self.strategy {
+            // A mount that is attached can be changed by mount_setattr(2) all the same.
+            Strategy::Mount => MountApi { mount_setattr: kernel.mount_setattr, ..MountApi::default() },
+            Strategy::Namespace | Strategy::Pivot => kernel,
+        }
+    }
+
+    /// For the trace.
+    pub fn describe(&self) -> String {
+        let how = match (self.strategy, self.late) {
+            (Strategy::Namespace, None) => "OPEN_TREE_NAMESPACE and setns, then the mounts".to_owned(),
+            (Strategy::Namespace, Some(late)) => format!("the mounts, then OPEN_TREE_NAMESPACE and setns: {late}"),
+            (Strategy::Pivot, None) => "pivot_root, then the mounts".into(),
+            (Strategy::Pivot, Some(late)) => format!("the mounts, then pivot_root: {late}"),
+            (Strategy::Mount, _) => "the mounts by mount(2), then pivot_root".into(),
+        };
+        let why = if self.why.is_empty() { String::new() } else { format!("; {}", self.why) };
+        format!("{}: {how}{why}", self.strategy.name())
+    }
+}
+
+fn lacks(api: MountApi) -> String {
+    format!("the kernel has no {}", api.missing().unwrap_or("such call"))
+}
+
+fn asked(name: &str, against_namespace: Option<&str>, against_pivot: Option<&str>) -> Result<Strategy> {
+    let refuse = |why: &str| Err(Error::config(format!("{OVERRIDE}={name}: {why}")));
+    match (Strategy::parse(name), against_namespace, against_pivot) {
+        (None, ..) => refuse("it must be namespace, pivot or mount"),
+        (Some(Strategy::Namespace), Some(why), _) | (Some(Strategy::Pivot), _, Some(why)) => refuse(why),
+        (Some(strategy), ..) => Ok(strategy),
+    }
+}
+
+impl Wanted<'_> {
+    /// The first condition of [`Strategy::Namespace`] that does not hold.
+    fn against_namespace(&self) -> Option<String> {
+        let (namespaces, host) = (self.namespaces, self.host);
+        if let Some(missing) = host.mount_api.missing() {
+            return Some(format!("the kernel has no {missing}"));
+        }
+        let why = match () {
+            () if namespaces.new & flag::MOUNT == 0 && namespaces.has(flag::MOUNT) => "the mount namespace is joined",
+            () if namespaces.new & flag::MOUNT == 0 => "the container has no mount namespace",
+            () if !host.root => "the runtime is not root",
+            // A tree of a mount namespace that another user namespace owns is not the runtime's to take.
+            () if !host.initial_userns => "the runtime is in a user namespace",
+            // What is copied when the namespace is entered after the mounts leaves these out.
+            () if self.hooks.before_pivot() && self.mounts.iter().any(is_unbindable) => {
+                "hooks come after the mounts, of which one is unbindable"
+            }
+            () => return None,
+        };
+        Some(why.into())
+    }
+
+    fn instances_by_parent(&self, strategy: Strategy) -> bool {
+        let host = self.host;
+        let can = host.is_machine_root() && host.mount_api.fsopen && strategy != Strategy::Mount;
+        can && self.namespaces.has_user() && self.namespaces.has(flag::MOUNT)
+    }
+}
+
+fn is_unbindable(mount: &Mount) -> bool {
+    let mut words = mount.options().iter().flatten().filter_map(|word| Propagation::parse(word));
+    words.any(|(propagation, _)| propagation == Propagation::Unbindable)
+}
+
+fn is_proc_or_sysfs(mount: &Mount) -> bool {
+    let binds = mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind");
+    matches!(mount.typ().as_deref(), Some("proc" | "sysfs")) && !binds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: MountApi =
+        MountApi { open_tree: true, move_mount: true, fsopen: true, mount_setattr: true, namespace: true };
+
+    fn choose(api: MountApi, namespaces: &Namespaces, change: impl FnOnce(&mut Host, &mut Hooks)) -> MountStrategy {
+        let mut host = Host { root: true, initial_userns: true, mount_api: api, ..Host::default() };
+        let mut hooks = Hooks::default();
+        change(&mut host, &mut hooks);
+        let wanted = Wanted { namespaces, host: &host, hooks: &hooks, mounts: &[], no_pivot: false };
+        MountStrategy::choose(&wanted).unwrap()
+    }
+
+    fn own(flags: u32) -> Namespaces {
+        Namespaces { new: flags | flag::MOUNT, ..Namespaces::default() }
+    }
+
+    #[test]
+    fn the_best_that_the_kernel_has() {
+        let with = |api| choose(api, &own(0), |_, _| {}).strategy;
+        assert_eq!(with(ALL), Strategy::Namespace);
+        assert_eq!(with(MountApi { namespace: false, ..ALL }), Strategy::Pivot);
+        assert_eq!(with(MountApi { namespace: false, mount_setattr: false, fsopen: false, ..ALL }), Strategy::Pivot);
+        assert_eq!(with(MountApi { open_tree: false, ..ALL }), Strategy::Mount);
+        assert_eq!(with(MountApi::default()), Strategy::Mount);
+    }
+
+    #[test]
+    fn the_trace_says_which_condition_failed() {
+        let in_userns = choose(ALL, &own(0), |host, _| host.initial_userns = false);
+        assert!(in_userns.describe().ends_with("the runtime is in a user namespace"), "{}", in_userns.describe());
+        let old = choose(MountApi { namespace: false, ..ALL }, &own(0), |_, _| {});
+        assert_eq!(
+            old.describe(),
+            "pivot: pivot_root, then the mounts; the kernel has no OPEN_TREE_NAMESPACE (Linux 7.0)"
+        );
+    }
+
+    #[test]
+    fn sources_of_a_user_namespace_are_locked_in_each_strategy() {
+        let with = |api| choose(api, &own(flag::USER), |_, _| {}).sources;
+        assert_eq!(with(ALL), SourcesFrom::Stage);
+        assert_eq!(with(MountApi { namespace: false, ..ALL }), SourcesFrom::ChildsNamespace);
+        assert_eq!(with(MountApi::default()), SourcesFrom::ChildsNamespace);
+        assert_eq!(choose(ALL, &own(0), |_, _| {}).sources, SourcesFrom::Here);
+    }
+
+    #[test]
+    fn another_strategy_can_be_asked_for_if_it_can_be_had() {
+        let ask = |api, name: &str| {
+            let host = Host {
+                root: true,
+                initial_userns: true,
+                mount_api: api,
+                strategy: Some(name.into()),
+                ..Host::default()
+            };
+            let (namespaces, hooks) = (own(0), Hooks::default());
+            let wanted = Wanted { namespaces: &namespaces, host: &host, hooks: &hooks, mounts: &[], no_pivot: false };
+            MountStrategy::choose(&wanted).map(|s| s.strategy)
+        };
+        assert_eq!(ask(ALL, "mount").unwrap(), Strategy::Mount);
+        assert_eq!(ask(ALL, "pivot").unwrap(), Strategy::Pivot);
+        assert!(ask(ALL, "best").is_err());
+        let refused = ask(MountApi { namespace: false, ..ALL }, "namespace").unwrap_err().to_string();
+        assert!(refused.contains("the kernel has no OPEN_TREE_NAMESPACE"), "{refused}");
+    }
+}

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, UnmountFlags};
 
 use super::ChildSession;
+use super::attach::Places;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use crate::error::{Context, Error, Result};
@@ -62,12 +63,38 @@ pub(super) fn of_root(container: &ContainerPlan) -> (Propagation, bool) {
     }
 }
 
-/// Leaves all of the host behind, after the mounts: a namespace of the root and what is mounted in it by now. Returns the
-/// root mount there.
-pub(super) fn leave_host(root: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let namespace = of_tree(root)?;
-    set(&namespace)?;
-    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/`")
+/// Shows the host to hooks, as every runtime does before it pivots: this namespace's root becomes a copy of the host's
+/// mounts, and the container, with all that is mounted in it, is at the path of its rootfs. The namespace stays the one
+/// that the container will have.
+pub(super) fn show_host(
+    tree: OwnedFd,
+    root: &OwnedFd,
+    container: &ContainerPlan,
+    session: &mut ChildSession,
+    proc: &Proc,
+) -> Result<()> {
+    let since = session.recorder.now();
+    // A copy that shares would take what hooks mount to the host.
+    let propagation = Some((Propagation::Slave, true));
+    let changes = Changes { attrs: Attrs::default(), recursive: Attrs::default(), propagation };
+    tree::change_attached(tree.as_fd(), changes, container.mount_api, proc, &mut session.recorder)?;
+    tree::attach(tree.as_fd(), root.as_fd()).context(|| "move_mount the host's root")?;
+    let rootfs = Places::new(tree.as_fd())?.directory(&container.rootfs)?;
+    proc.enter()?;
+    rustix::process::pivot_root(&*Proc::path_of(tree.as_fd()), &*Proc::path_of(rootfs.fd.as_fd()))
+        .context(|| "pivot_root to the host's root")?;
+    rustix::process::chdir("/").context(|| "chdir to `/`")?;
+    session.recorder.step("show host", since, || format!("the container is at `{}`", container.rootfs.display()));
+    Ok(())
+}
+
+/// Takes the host away again.
+pub(super) fn hide_host(root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root).context(|| "fchdir to the root")?;
+    // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
+    rustix::process::pivot_root(".", ".").context(|| "pivot_root back from the host's root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's root")?;
+    rustix::process::chdir("/").context(|| "chdir to `/`")
 }
 
 fn of_tree(tree: BorrowedFd<'_>) -> Result<OwnedFd> {

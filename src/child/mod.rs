@@ -102,10 +102,14 @@ fn build(
     dev::populate(&mut mounter, container)?;
     rootfs::make_working_directory(&root, &plan.process.cwd)?;
     if plan.shape.hooks {
+        let shown = root.show_host(session, &mut slots, container, proc)?;
         session.flush_trace()?;
         session.send(ToParent::RootfsReady, &[])?;
         session.expect(Kind::HooksDone)?;
         run_create_container_hooks(session, container, proc)?;
+        if shown {
+            root.hide_host()?;
+        }
     }
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
     root.change_late(session, container)?;

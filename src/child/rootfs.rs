@@ -42,7 +42,7 @@ pub(super) fn attach(
         return chrooted(container);
     }
     let since = session.recorder.now();
-    if container.strategy == Strategy::Namespace && container.change_late.is_none() {
+    if container.strategy == Strategy::Namespace {
         let mount = super::enter::enter(session, slots, plan, container, proc);
         let mount =
             mount.context(|| format!("enter a mount namespace of the rootfs `{}`", container.rootfs.display()))?;
@@ -156,6 +156,27 @@ impl Root {
         self.change(session, container)
     }
 
+    /// Lets hooks see the host, where the root is changed already and they expect that it is not. Returns whether it did.
+    pub(super) fn show_host(
+        &self,
+        session: &mut ChildSession,
+        slots: &mut Slots,
+        container: &ContainerPlan,
+        proc: &Proc,
+    ) -> Result<bool> {
+        let Some(slot) = container.host else { return Ok(false) };
+        match slots.take(session, slot)? {
+            Opened::Tree(tree) => super::enter::show_host(tree, &self.mount, container, session, proc).map(|()| true),
+            Opened::Empty(reason) => Err(reason),
+        }
+        .context(|| "show the host to the hooks")
+    }
+
+    /// The end of [`Root::show_host`].
+    pub(super) fn hide_host(&self) -> Result<()> {
+        super::enter::hide_host(&self.mount)
+    }
+
     /// The point of no return: this becomes `/`, and the host is gone.
     fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
         if self.changed {
@@ -164,11 +185,8 @@ impl Root {
         let since = session.recorder.now();
         rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
         let how = match container.root_change {
-            RootChange::Enter => {
-                self.mount = super::enter::leave_host(self.mount.as_fd())?;
-                self.places = Places::new(self.mount.as_fd())?;
-                "OPEN_TREE_NAMESPACE, setns"
-            }
+            // Done, with the root.
+            RootChange::Enter => return Ok(()),
             RootChange::Pivot => {
                 // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
                 rustix::process::pivot_root(".", ".").map_err(|errno| {

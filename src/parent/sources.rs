@@ -92,8 +92,9 @@ impl<'a> Opener<'a> {
         let mut staged = vec![];
         for (slot, source) in plan.sources.iter().enumerate() {
             staged.push(match source {
+                // The root, of which the namespace is made; what the parent makes; what hooks alone are shown.
                 Source::Instance { .. } => None,
-                _ if slot == 0 => None,
+                _ if slot == 0 || Some(slot) == plan.shown_host() => None,
                 source => Some(
                     self.open(source, talk)
                         .and_then(|tree| stage.put(slot, tree.as_fd()).context(|| "move_mount to the stage")),

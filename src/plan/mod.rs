@@ -122,6 +122,8 @@ pub struct ContainerPlan {
     pub root_change: RootChange,
     /// What must happen between the mounts and the change of the root.
     pub change_late: Option<String>,
+    /// The slot with the host's own root, for hooks to see.
+    pub host: Option<u32>,
     #[allow(missing_docs)]
     pub mounts: Vec<MountPlan>,
     /// Device nodes with the slots they come from; none where the configuration mounts its own `/dev`.
@@ -231,7 +233,11 @@ impl Plan {
         let own_dev = own_mounts && !mounts.iter().any(binds_dev);
         let devices = if own_dev { devices::from_spec(Some(linux))? } else { vec![] };
         let slots = (0..devices.len()).map(|index| sources.add(Source::Device { index }));
-        let slotted = devices.iter().cloned().zip(slots).collect();
+        let slotted: Vec<_> = devices.iter().cloned().zip(slots).collect();
+        // Last: it is taken when all others are.
+        let shown = strategy
+            .shows_host
+            .then(|| sources.add(Source::Path { path: "/".into(), recursive: true, nofollow: false }));
         let fresh_devices = host.is_machine_root() && !namespaces.has_user();
 
         let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
@@ -261,6 +267,7 @@ impl Plan {
                 (true, _, false) => RootChange::Pivot,
             },
             change_late: strategy.late.map(str::to_owned),
+            host: shown,
             mounts,
             devices: slotted,
             fresh_devices,
@@ -290,7 +297,7 @@ impl Plan {
             terminal: process_plan.terminal.is_some(),
             filter: filter.is_some(),
         };
-        if strategy.enters_first() {
+        if strategy.strategy == Strategy::Namespace {
             namespaces.leave_out(flag::MOUNT);
         }
         Ok(Plan {
@@ -324,6 +331,11 @@ impl Plan {
     /// The id maps of a user namespace that the clone itself makes: the child image starts once they are written.
     pub fn maps_at_clone(&self) -> Option<&IdMaps> {
         self.id_maps.as_ref().filter(|_| !self.namespaces.child.late_userns)
+    }
+
+    /// The slot with the host's root, for hooks to see.
+    pub fn shown_host(&self) -> Option<usize> {
+        self.child.container.as_ref()?.host.map(|slot| slot as usize)
     }
 
     /// Whether any source but the root is a tree of mounts.

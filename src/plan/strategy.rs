@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::hooks::Hooks;
 use super::host::Host;
 use super::namespaces::{Namespaces, flag};
-use super::options::Propagation;
 use crate::error::{Error, Result};
 
 /// The environment variable that asks for another strategy than the best: `namespace`, `pivot` or `mount`.
@@ -83,6 +82,8 @@ pub struct MountStrategy {
     pub why: String,
     /// Something must happen between the container's mounts and the change of its root: what.
     pub late: Option<&'static str>,
+    /// Hooks find the host's mounts in the namespace, with the container at the path of its rootfs.
+    pub shows_host: bool,
     /// Where the parent opens mount sources.
     pub sources: SourcesFrom,
     /// The parent makes the container's proc and sysfs: a user namespace may have none of its own where none is visible, or
@@ -140,8 +141,8 @@ impl MountStrategy {
         let instances_by_parent = wanted.instances_by_parent(strategy);
         let needs_proc = wanted.mounts.iter().any(is_proc_or_sysfs);
         let late = match () {
-            () if hooks.before_pivot() => Some("hooks run before the root is changed"),
             () if strategy == Strategy::Namespace => None,
+            () if hooks.before_pivot() => Some("hooks run before the root is changed"),
             () if in_userns && needs_proc && !instances_by_parent => {
                 Some("a user namespace needs the host's proc to mount its own")
             }
@@ -151,15 +152,11 @@ impl MountStrategy {
         let owns_mounts = namespaces.has_user() && namespaces.new & flag::MOUNT != 0;
         let sources = match strategy {
             _ if !owns_mounts => SourcesFrom::Here,
-            Strategy::Namespace if late.is_none() => SourcesFrom::Stage,
+            Strategy::Namespace => SourcesFrom::Stage,
             _ => SourcesFrom::ChildsNamespace,
         };
-        Ok(MountStrategy { strategy, why, late, sources, instances_by_parent })
-    }
-
-    /// Whether the child enters a namespace of its own before it mounts: nobody clones the host's for it.
-    pub fn enters_first(&self) -> bool {
-        self.strategy == Strategy::Namespace && self.late.is_none()
+        let shows_host = strategy == Strategy::Namespace && hooks.before_pivot();
+        Ok(MountStrategy { strategy, why, late, shows_host, sources, instances_by_parent })
     }
 
     /// What of the new mount API is called: nothing that a kernel with mount(2) alone could not do.
@@ -174,8 +171,10 @@ impl MountStrategy {
     /// For the trace.
     pub fn describe(&self) -> String {
         let how = match (self.strategy, self.late) {
-            (Strategy::Namespace, None) => "OPEN_TREE_NAMESPACE and setns, then the mounts".to_owned(),
-            (Strategy::Namespace, Some(late)) => format!("the mounts, then OPEN_TREE_NAMESPACE and setns: {late}"),
+            (Strategy::Namespace, _) if self.shows_host => {
+                "OPEN_TREE_NAMESPACE and setns, then the mounts; the host's are shown to the hooks".to_owned()
+            }
+            (Strategy::Namespace, _) => "OPEN_TREE_NAMESPACE and setns, then the mounts".into(),
             (Strategy::Pivot, None) => "pivot_root, then the mounts".into(),
             (Strategy::Pivot, Some(late)) => format!("the mounts, then pivot_root: {late}"),
             (Strategy::Mount, _) => "the mounts by mount(2), then pivot_root".into(),
@@ -211,10 +210,6 @@ impl Wanted<'_> {
             () if !host.root => "the runtime is not root",
             // A tree of a mount namespace that another user namespace owns is not the runtime's to take.
             () if !host.initial_userns => "the runtime is in a user namespace",
-            // What is copied when the namespace is entered after the mounts leaves these out.
-            () if self.hooks.before_pivot() && self.mounts.iter().any(is_unbindable) => {
-                "hooks come after the mounts, of which one is unbindable"
-            }
             () => return None,
         };
         Some(why.into())
@@ -225,11 +220,6 @@ impl Wanted<'_> {
         let can = host.is_machine_root() && host.mount_api.fsopen && strategy != Strategy::Mount;
         can && self.namespaces.has_user() && self.namespaces.has(flag::MOUNT)
     }
-}
-
-fn is_unbindable(mount: &Mount) -> bool {
-    let mut words = mount.options().iter().flatten().filter_map(|word| Propagation::parse(word));
-    words.any(|(propagation, _)| propagation == Propagation::Unbindable)
 }
 
 fn is_proc_or_sysfs(mount: &Mount) -> bool {
@@ -284,6 +274,16 @@ mod tests {
         assert_eq!(with(MountApi { namespace: false, ..ALL }), SourcesFrom::ChildsNamespace);
         assert_eq!(with(MountApi::default()), SourcesFrom::ChildsNamespace);
         assert_eq!(choose(ALL, &own(0), |_, _| {}).sources, SourcesFrom::Here);
+    }
+
+    #[test]
+    fn hooks_change_nothing_but_what_they_are_shown() {
+        let hook = || super::super::hooks::HookPlan { path: "/h".into(), args: vec![], env: vec![], timeout: None };
+        let hooked = choose(ALL, &own(0), |_, hooks| hooks.create_container.push(hook()));
+        assert_eq!((hooked.strategy, hooked.late, hooked.shows_host), (Strategy::Namespace, None, true));
+        let before = MountApi { namespace: false, ..ALL };
+        let hooked = choose(before, &own(0), |_, hooks| hooks.create_container.push(hook()));
+        assert!(hooked.strategy == Strategy::Pivot && hooked.late.is_some() && !hooked.shows_host);
     }
 
     #[test]

@@ -37,10 +37,11 @@ fn lives_in_its_cgroups(case: &mut Case) {
     case.call(&["pause", &case.id]).ok();
     assert_eq!(case.status(), "paused");
     case.call(&["resume", &case.id]).ok();
-    // A device node that was not granted may be made, and not opened; the default ones are always granted.
-    case.exec(&["sh", "-c", "mknod /tmp/full c 1 7 && mknod /tmp/kmsg c 1 11"]).ok();
-    assert_eq!(case.exec(&["head", "-c", "1", "/tmp/full"]).code(), 0);
-    let outcome = case.exec(&["head", "-c", "1", "/tmp/kmsg"]);
+    // A device node that was not granted may be made, and not opened; the default ones are always granted. In /dev: the
+    // root file system may lie on a `nodev` mount.
+    case.exec(&["sh", "-c", "mknod /dev/test-full c 1 7 && mknod /dev/test-kmsg c 1 11"]).ok();
+    assert_eq!(case.exec(&["head", "-c", "1", "/dev/test-full"]).code(), 0);
+    let outcome = case.exec(&["head", "-c", "1", "/dev/test-kmsg"]);
     assert_ne!(outcome.code(), 0, "a device that was not granted");
     assert!(outcome.err().contains("Operation not permitted"), "{}", outcome.all());
     let ps: Vec<u32> = serde_json::from_str(&case.call(&["ps", "--format", "json", &case.id]).ok().out()).unwrap();

@@ -1,5 +1,5 @@
 # The scenarios of tests/engines/podman: sourced by it, never run.
-# shellcheck shell=bash disable=SC2016
+# shellcheck shell=bash disable=SC2016,SC2034
 #
 # A scenario is a function `scenario_NAME`, the first comment in it its description. It runs once for each runtime, in a
 # process of its own, with
@@ -12,6 +12,12 @@
 #   $ROOTFS $SCRATCH $IMAGE   its root file system, a directory of its own, an image of that file system
 #
 # All it prints on stdout is compared; names, ids and paths that differ by nature are replaced first.
+
+# Those of --quick: of each area what has broken most, or touches most.
+QUICK=(run_facts run_exit_code run_command_errors run_terminal run_hooks exec_facts exec_exit_code exec_userns stop
+    pause remove orphans memory pids_limit cpus update cgroup_namespace cgroup_writable read_only volume
+    volume_recursive userns userns_image privileged capabilities seccomp_profile device_cgroup sysctl
+    network_container pid_host_kill pod pod_pid)
 
 # --- run -------------------------------------------------------------------------------------------------------------
 

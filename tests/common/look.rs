@@ -61,6 +61,12 @@ pub(crate) fn mount_at(mounts: &[Mount], point: &str) -> Mount {
     found.unwrap_or_else(|| panic!("nothing is mounted at {point}: {mounts:#?}")).clone()
 }
 
+/// The mount that `path` lies on.
+pub(crate) fn mount_of(mounts: &[Mount], path: &Path) -> Mount {
+    let above = mounts.iter().filter(|m| path.starts_with(&m.point));
+    above.max_by_key(|m| m.point.len()).expect("the root").clone()
+}
+
 /// A mount table with everything taken out that differs between two equal containers: mount IDs (the parent's mount
 /// point stands for it), peer group numbers (in order of appearance) and minor numbers of anonymous devices.
 pub(crate) fn normalised(pid: u32) -> Vec<String> {

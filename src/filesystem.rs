@@ -9,9 +9,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::Filesystem;
 use crate::plan::options::Attrs;
-
-/// fsconfig(2) takes no longer string.
-const FSCONFIG_STRING: usize = 255;
+use crate::plan::strategy::FSCONFIG_STRING;
 
 /// Why fsconfig(2) can't be told all that is asked for.
 pub(crate) fn too_long_for_fsconfig(fs: &Filesystem) -> Option<String> {

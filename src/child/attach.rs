@@ -59,8 +59,9 @@ impl Places {
         match self.open_in_root(path, flags) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOSYS) => self.open_by_walk(path, flags),
-            Err(errno) => Err(Error::call(format!("look up `{}` in the container", path.display()), errno)),
+            // A filter that does not know the call may answer EPERM, which opening a path never does.
+            Err(Errno::NOSYS | Errno::PERM) => self.open_by_walk(path, flags),
+            Err(errno) => Err(Error::call(format!("look up `{}` in the container: openat2", path.display()), errno)),
         }
     }
 

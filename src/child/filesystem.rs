@@ -7,7 +7,7 @@ use rustix::mount::MountFlags;
 use super::legacy;
 use crate::error::{Context, Result};
 use crate::plan::mounts::Filesystem;
-use crate::plan::options::Attrs;
+use crate::plan::options::{Attrs, LABELS};
 use crate::procfs::Proc;
 
 /// Makes and attaches an instance.
@@ -26,6 +26,7 @@ pub(super) fn mount_by_path(fs: &Filesystem, attrs: Attrs, target: BorrowedFd<'_
         }
     }
     data.extend(fs.data.iter().map(|(key, value)| match value {
+        Some(value) if LABELS.contains(&key.as_str()) && value.contains(',') => format!("{key}=\"{value}\""),
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     }));

@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::{Context, Error, Result};
@@ -87,6 +87,36 @@ pub(super) fn remount(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Resul
     proc.enter()?;
     rustix::mount::mount_remount(&*Proc::path_of(mount), MountFlags::BIND | flags(set), c"")
         .context(|| format!("mount -o remount,bind with attributes {set:#x}"))
+}
+
+/// The same for a mount and all below it, which mount(2) can't do in one: each by itself, found in mountinfo.
+pub(super) fn remount_tree(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Result<()> {
+    let stat = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
+    let mountinfo = proc.read("self/mountinfo")?;
+    let mounts: Vec<(u64, u64, &str)> = mountinfo.lines().filter_map(ids_and_point).collect();
+    remount(mount, attrs, proc)?;
+    let mut parents = vec![stat.stx_mnt_id];
+    while let Some(parent) = parents.pop() {
+        for (id, _, point) in mounts.iter().filter(|(_, of, _)| *of == parent) {
+            parents.push(*id);
+            let point = crate::mountinfo::unescape(point);
+            // A mount point is no symlink, and nobody of the container is here yet to move it.
+            let below = rustix::fs::open(&*point, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            let below = below.context(|| format!("open `{point}`"))?;
+            let found = rustix::fs::statx(&below, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
+            // What is covered by a further mount can't be reached, nor be seen.
+            if found.stx_mnt_id == *id {
+                remount(std::os::fd::AsFd::as_fd(&below), attrs, proc).context(|| format!("`{point}`"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ids_and_point(line: &str) -> Option<(u64, u64, &str)> {
+    let mut fields = line.split(' ');
+    let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((id, parent, fields.nth(2)?))
 }
 
 /// `MS_*` for `MOUNT_ATTR_*`.

@@ -41,23 +41,22 @@ pub fn main(socket: RawFd) -> i32 {
         eprintln!("tandem: the child image is started by tandem itself, with a sync socket");
         return 1;
     };
-    if let Err(errno) = guard_self() {
-        eprintln!("tandem: prepare the child image: {errno}");
-        return 1;
-    }
+    let guarded = guard_self().context(|| "guard the child image");
     let channel = Channel::from_socket(socket);
     let mut session = ChildSession::child(channel, Sequence::opening(), Recorder::new(Side::Child, false));
-    let Err(error) = run(&mut session);
-    session.fail(error);
+    if let Err(error) = guarded.and_then(|()| run(&mut session).map(drop)) {
+        session.fail(error);
+    }
     1
 }
 
 /// Keeps processes of a container whose pid namespace is joined from this one's memory and fds until it is one of them:
 /// not dumpable, it can't be traced (prctl(2)); only exec undoes that. Its name tells until exec what it is. What it makes
 /// has the modes that are asked for.
-fn guard_self() -> rustix::io::Result<()> {
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    rustix::thread::set_name(crate::CHILD_COMM)?;
+fn guard_self() -> Result<()> {
+    let not = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(not).context(|| "prctl PR_SET_DUMPABLE")?;
+    rustix::thread::set_name(crate::CHILD_COMM).context(|| "prctl PR_SET_NAME")?;
     rustix::process::umask(rustix::fs::Mode::empty());
     Ok(())
 }

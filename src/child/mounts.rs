@@ -147,7 +147,9 @@ impl Mounter<'_> {
             None => match (self.make(fs, changes.attrs), &fs.or_bind) {
                 (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
                     self.session.recorder.fallback("bind instead", || format!("`{}`: {e}", fs.fstype));
-                    return self.bind(bind, destination, changes);
+                    // The host's has mounts below it, which the new one would not have had.
+                    let below = Attrs { set: changes.attrs.set & attr::INHERITED, clear: 0 };
+                    return self.bind(bind, destination, Changes { recursive: below, ..changes });
                 }
                 (made, _) => (made?, "fsopen, fsmount, move_mount"),
             },
@@ -191,6 +193,9 @@ impl Mounter<'_> {
         let Some(slot) = fs.instance else { return Ok(None) };
         match self.slots.take(self.session, slot)? {
             Opened::Tree(mount) => Ok(Some(mount)),
+            Opened::Empty(reason) if !matches!(fs.fstype.as_str(), "proc" | "sysfs") && !self.root.sees_host() => {
+                Err(reason)
+            }
             Opened::Empty(reason) => {
                 self.session.recorder.fallback("instance by the child", || format!("`{}`: {reason}", fs.fstype));
                 Ok(None)

@@ -54,7 +54,7 @@ pub(super) fn attach(
         "/",
         rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC,
     )
-    .context(|| "make `/` a slave")?;
+    .context(|| "mount --make-rslave `/`")?;
     let all_here = slots.all_are_here(session)?;
     let moves_mounts = container.mount_api.moves_mounts();
     let late = match &container.change_late {

@@ -75,8 +75,7 @@ impl Changes {
     /// Makes the changes by mount(2) on the mount at an fd.
     pub(super) fn make_by_path(self, mount: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
         if !self.recursive.is_empty() {
-            let error = Error::call("mount_setattr", Errno::NOSYS);
-            return Err(error.advise("recursive mount attributes (rro, ...) need Linux 5.12"));
+            legacy::remount_tree(mount, self.recursive, proc)?;
         }
         if let Some((propagation, recursive)) = self.propagation {
             legacy::propagate(mount, propagation, recursive, proc)?;

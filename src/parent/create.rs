@@ -129,7 +129,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
-    let _lock = dir.lock()?;
+    let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
     let mut making = Making { request, proc: &proc, dir: &dir, record, console, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {

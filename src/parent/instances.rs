@@ -1,4 +1,5 @@
-//! proc and sysfs for a container in a user namespace, made by the parent in its own user and mount namespace.
+//! File systems that the parent makes: those that are made from the host's paths (an overlay, a disk), and proc and sysfs
+//! for a container in a user namespace.
 //!
 //! The kernel gives a user namespace a new proc or sysfs only where one that hides nothing is visible (mount_namespaces(7)
 //! does not tell; `mount_too_revealing` does). The machine's root is not asked. So neither must the host's `/proc` lie
@@ -21,7 +22,11 @@ use crate::sys;
 /// # Errors
 /// The namespace that it shows is not the container's own, or what the kernel refuses.
 pub(super) fn make(fs: &Filesystem, attrs: Attrs, pid: i32, proc: &Proc) -> Result<OwnedFd> {
-    let of = if fs.fstype == "proc" { "pid" } else { "net" };
+    let of = match fs.fstype.as_str() {
+        "proc" => "pid",
+        "sysfs" => "net",
+        _ => return filesystem::make(fs, attrs),
+    };
     let namespace = owned(pid, of, proc)?;
     let context = match of {
         "pid" => proc_of(&namespace, proc),
@@ -58,7 +63,7 @@ fn proc_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
     let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWPID);
     set(namespace).context(|| "setns to the container's pid namespace")?;
     let context = sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace");
-    set(&own).context(|| "go back to the runtime's own pid namespace")?;
+    set(&own).context(|| "setns back to the runtime's own pid namespace")?;
     context
 }
 
@@ -67,6 +72,6 @@ fn sysfs_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
     let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWNET);
     set(namespace).context(|| "setns to the container's network namespace")?;
     let context = filesystem::open("sysfs").context(|| "fsopen `sysfs`");
-    set(&own).context(|| "go back to the runtime's own network namespace")?;
+    set(&own).context(|| "setns back to the runtime's own network namespace")?;
     context
 }

@@ -102,7 +102,7 @@ impl ForChildren {
     pub(super) fn restore(self) -> Result<()> {
         self.restore.into_iter().try_for_each(|(flag, own)| {
             nix::sched::setns(&own, CloneFlags::from_bits_retain(flag as i32))
-                .context(|| format!("go back to the runtime's own {} namespace", proc_name(flag)))
+                .context(|| format!("setns back to the runtime's own {} namespace", proc_name(flag)))
         })
     }
 }
@@ -127,7 +127,7 @@ impl WayBack {
 
     fn take(self) -> Result<()> {
         nix::sched::setns(&self.namespace, CloneFlags::CLONE_NEWNS)
-            .context(|| "go back to the runtime's own mount namespace")?;
+            .context(|| "setns back to the runtime's own mount namespace")?;
         rustix::process::fchdir(&self.cwd).context(|| "go back to the working directory")
     }
 }

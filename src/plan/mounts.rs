@@ -9,7 +9,7 @@ use super::host::Host;
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
-use super::strategy::MountStrategy;
+use super::strategy::{MountStrategy, names_host};
 use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 
@@ -205,19 +205,20 @@ fn filesystem(
     let tmpcopyup = options.tmpcopyup;
     let mut fs =
         Filesystem { fstype: typ.to_owned(), source, superblock, data, tmpcopyup, instance: None, or_bind: None };
-    if made_by_parent(typ, around) {
+    if made_by_parent(typ, mount, around) {
         fs.instance = Some(sources.add(Source::Instance { fs: fs.clone(), attrs }));
     }
     fs.or_bind = refused_to_userns(typ, around).map(|path| host_tree(path, sources));
     fs
 }
 
-/// Whether the parent makes the instance, for a user namespace in which nothing of its kind is visible.
-fn made_by_parent(typ: &str, around: &Surroundings<'_>) -> bool {
+/// Whether the parent makes the instance: of what a user namespace may not make while nothing of its kind is visible, and
+/// of what is made from the host's paths.
+fn made_by_parent(typ: &str, mount: &Mount, around: &Surroundings<'_>) -> bool {
     let of = match typ {
         "proc" => flag::PID,
         "sysfs" => flag::NET,
-        _ => return false,
+        _ => return names_host(mount) && around.strategy.late.is_none(),
     };
     around.strategy.instances_by_parent && around.namespaces.has(of)
 }

@@ -18,6 +18,9 @@ pub mod attr {
     pub const NODIRATIME: u64 = 0x80;
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 
+    /// What goes for all mounts below one as for itself.
+    pub const INHERITED: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+
     /// The words of mount(8) for attributes that are set.
     pub fn words(set: u64) -> impl Iterator<Item = &'static str> {
         let all = [
@@ -161,6 +164,13 @@ const SUPERBLOCK: [(&str, &str); 6] = [
     ("silent", "loud"),
 ];
 
+/// The options of SELinux. mount(2) wants a value with commas in quotes; fsconfig(2), which takes one at a time, wants none.
+pub const LABELS: [&str; 5] = ["context", "fscontext", "defcontext", "rootcontext", "seclabel"];
+
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
+}
+
 impl Options {
     /// Reads the options of one mount; `property` is its JSON path, for errors.
     ///
@@ -201,6 +211,7 @@ impl Options {
                     return Err("id-mapped mounts are not supported yet");
                 }
                 _ => self.data.push(match word.split_once('=') {
+                    Some((key, value)) if LABELS.contains(&key) => (key.into(), Some(unquoted(value).into())),
                     Some((key, value)) => (key.into(), Some(value.into())),
                     None => (word.into(), None),
                 }),
@@ -275,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_no_option_is_data_whole() {
         let options = parse(&["mode=1777", "context=\"u:r:t:s0:c1,c2\"", "newinstance", "lowerdir=/a:/b,c"]);
-        assert_eq!(options.data[1], ("context".into(), Some("\"u:r:t:s0:c1,c2\"".into())));
+        assert_eq!(options.data[1], ("context".into(), Some("u:r:t:s0:c1,c2".into())));
         assert_eq!(options.data[2], ("newinstance".into(), None));
         assert_eq!(options.data[3].1.as_deref(), Some("/a:/b,c"));
     }

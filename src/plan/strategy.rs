@@ -140,9 +140,11 @@ impl MountStrategy {
         let in_userns = namespaces.has_user() || !host.initial_userns;
         let instances_by_parent = wanted.instances_by_parent(strategy);
         let needs_proc = wanted.mounts.iter().any(is_proc_or_sysfs);
+        let by_child = wanted.mounts.iter().any(|m| names_host(m) && !wanted.parent_makes(m));
         let late = match () {
             () if strategy == Strategy::Namespace => None,
             () if hooks.before_pivot() => Some("hooks run before the root is changed"),
+            () if by_child => Some(NAMES_HOST),
             () if in_userns && needs_proc && !instances_by_parent => {
                 Some("a user namespace needs the host's proc to mount its own")
             }
@@ -210,9 +212,17 @@ impl Wanted<'_> {
             () if !host.root => "the runtime is not root",
             // A tree of a mount namespace that another user namespace owns is not the runtime's to take.
             () if !host.initial_userns => "the runtime is in a user namespace",
+            () if self.mounts.iter().any(|m| names_host(m) && !self.parent_makes(m)) => NAMES_HOST,
             () => return None,
         };
         Some(why.into())
+    }
+
+    /// Whether the parent can make a file system that names paths of the host. In a user namespace's name it can't: the
+    /// instance would act with the host's rights.
+    fn parent_makes(&self, mount: &Mount) -> bool {
+        let fits = mount.options().iter().flatten().all(|word| word.len() <= FSCONFIG_STRING);
+        self.host.root && self.host.mount_api.fsopen && !self.namespaces.has_user() && fits
     }
 
     fn instances_by_parent(&self, strategy: Strategy) -> bool {
@@ -223,8 +233,44 @@ impl Wanted<'_> {
 }
 
 fn is_proc_or_sysfs(mount: &Mount) -> bool {
-    let binds = mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind");
-    matches!(mount.typ().as_deref(), Some("proc" | "sysfs")) && !binds
+    matches!(mount.typ().as_deref(), Some("proc" | "sysfs")) && !is_bind(mount)
+}
+
+fn is_bind(mount: &Mount) -> bool {
+    mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind")
+}
+
+/// Why the child makes a file system while it still sees the host.
+const NAMES_HOST: &str = "a file system that the parent can't make names a path of the host";
+
+/// fsconfig(2) takes no longer string.
+pub(crate) const FSCONFIG_STRING: usize = 255;
+
+/// File systems that are made of nothing but memory and the kernel's own state, whatever their source is called.
+const OF_THE_KERNEL: [&str; 14] = [
+    "bpf",
+    "binfmt_misc",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "ramfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+];
+
+/// Whether a file system is made from paths, of a device or of directories: they are the host's.
+pub(super) fn names_host(mount: &Mount) -> bool {
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let path = |source: &std::path::PathBuf| source.is_absolute();
+    let names =
+        mount.source().as_ref().is_some_and(path) || mount.options().iter().flatten().any(|word| word.contains('/'));
+    names && !matches!(kind, "" | "bind") && !is_bind(mount) && !OF_THE_KERNEL.contains(&kind)
 }
 
 #[cfg(test)]
@@ -274,6 +320,25 @@ mod tests {
         assert_eq!(with(MountApi { namespace: false, ..ALL }), SourcesFrom::ChildsNamespace);
         assert_eq!(with(MountApi::default()), SourcesFrom::ChildsNamespace);
         assert_eq!(choose(ALL, &own(0), |_, _| {}).sources, SourcesFrom::Here);
+    }
+
+    #[test]
+    fn a_file_system_made_of_the_hosts_paths_is_the_parents() {
+        let mount = |json: &str| serde_json::from_str::<Mount>(json).unwrap();
+        let overlay = mount(r#"{"destination":"/o","type":"overlay","source":"overlay","options":["lowerdir=/a:/b"]}"#);
+        assert!(names_host(&overlay));
+        assert!(names_host(&mount(r#"{"destination":"/d","type":"ext4","source":"/dev/sda"}"#)));
+        assert!(!names_host(&mount(r#"{"destination":"/t","type":"tmpfs","source":"/t","options":["size=4k"]}"#)));
+        assert!(!names_host(&mount(r#"{"destination":"/b","type":"none","source":"/b","options":["rbind"]}"#)));
+        let host = Host { root: true, initial_userns: true, mount_api: ALL, ..Host::default() };
+        let (mounts, hooks) = ([overlay], Hooks::default());
+        for (flags, strategy) in [(0, Strategy::Namespace), (flag::USER, Strategy::Pivot)] {
+            let namespaces = own(flags);
+            let wanted =
+                Wanted { namespaces: &namespaces, host: &host, hooks: &hooks, mounts: &mounts, no_pivot: false };
+            let chosen = MountStrategy::choose(&wanted).unwrap();
+            assert_eq!((chosen.strategy, chosen.late.is_some()), (strategy, flags != 0));
+        }
     }
 
     #[test]

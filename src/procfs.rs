@@ -197,11 +197,6 @@ impl Proc {
     }
 }
 
-/// [`Proc::in_initial_userns`] without a procfs that is trusted: for what is no matter of trust.
-pub(crate) fn looks_like_the_initial_userns() -> bool {
-    rustix::fs::stat("/proc/self/ns/user").map_or(true, |stat| stat.st_ino == INITIAL_USERNS)
-}
-
 fn detached() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(&context)?;

@@ -58,27 +58,37 @@ fn sysctl(pid: u32, name: &str) -> String {
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
+/// A runtime that may make a procfs of its own needs none on the host.
 #[test]
-fn a_proc_that_is_another_file_system_is_refused() {
-    tandem_only!("the words of its errors");
+fn a_proc_that_is_missing_or_another_file_system_is_not_needed() {
     let mut case = case!("notproc");
     for user in [false, true] {
         if user {
             case.alter(|c| user_namespace(c, 100_000));
         }
-        let line = create_behind(&case, "mount -t tmpfs cover /proc").refused();
-        assert!(line.contains("`/proc`") && line.contains("procfs"), "{line}");
-        case.nothing_left("a /proc that is none");
+        for script in ["mount -t tmpfs cover /proc", "umount -l /proc"] {
+            create_behind(&case, script).ok();
+            let pid = case.pid();
+            assert_eq!(look::mount_at(&look::mounts(pid), "/proc").kind, "proc", "behind `{script}`");
+            case.delete_by_force();
+        }
     }
 }
 
+/// One that may not says what is wrong with the host's.
 #[test]
-fn a_missing_proc_is_refused() {
+fn without_one_of_its_own_the_hosts_proc_must_be_one() {
     tandem_only!("the words of its errors");
     let case = case!("noproc");
-    let line = create_behind(&case, "umount -l /proc").refused();
-    assert!(line.contains("/proc"), "{line}");
-    case.nothing_left("no /proc");
+    for (script, words) in [
+        ("mount -t tmpfs cover /proc", &["`/proc`", "not procfs"][..]),
+        ("mount --bind /proc/self /proc", &["`/proc`", "not the root of a procfs"]),
+        ("umount -l /proc", &["/proc"]),
+    ] {
+        let outcome = without(&["fsopen"], Errno::NOSYS, || create_behind(&case, script));
+        outcome.refused_with(words);
+        case.nothing_left(script);
+    }
 }
 
 /// A runtime that can't see whether the container runs must not take it for dead.

@@ -109,7 +109,12 @@ impl Mounter<'_> {
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
             .context(|| format!("open `{}`", bind.source.display()))?;
         if self.root.api.moves_mounts() {
-            let tree = tree::clone(source.as_fd(), bind.recursive).context(|| "open_tree")?;
+            let tree = tree::clone(source.as_fd(), bind.recursive).map_err(|errno| match errno {
+                Errno::INVAL if !bind.recursive => Error::call("open_tree", errno).advise(
+                    "a user namespace may not take one mount without those that cover parts of it: use `rbind`",
+                ),
+                errno => Error::call("open_tree", errno),
+            })?;
             return self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the child, move_mount");
         }
         let source_type = file_type(source.as_fd())?;

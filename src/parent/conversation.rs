@@ -147,13 +147,17 @@ impl<'a> Conversation<'a> {
     pub(super) fn await_exec(&mut self) -> Result<()> {
         self.session.expect(Kind::Executing)?;
         self.session.expect_end()?;
-        crate::state::must_be_executed(self.child.pid)
+        crate::state::must_be_executed(self.child.pid, self.proc)
     }
 
     /// The best account of a failure: what the child said, if it said anything, else how it ended.
     pub(super) fn explain(&mut self, error: Error) -> Error {
+        let cut_off =
+            matches!(error.errno(), Some(Errno::PIPE | Errno::CONNRESET)) || error.kind() == ErrorKind::PeerGone;
+        // Its files in procfs go when it does.
+        let not_found = || matches!(error.errno(), Some(Errno::NOENT | Errno::SRCH));
         // Only where the child is gone: one that spoke nonsense is alive, and killed when it is dropped.
-        if error.errno() == Some(Errno::PIPE) || error.kind() == ErrorKind::PeerGone {
+        if cut_off || (not_found() && crate::state::is_gone(self.child.pid, self.proc)) {
             // If it died while we wrote, its last words are still in the socket.
             return self.session.last_words().unwrap_or_else(|| self.child.explain_end(error));
         }

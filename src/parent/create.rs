@@ -104,8 +104,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let bundle = absolute(request.bundle)?;
     let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
     let (spec, text) = load::spec(&config)?;
-    let proc = Proc::open()?;
-    let host = Host::look(&spec, &proc)?;
+    let proc = request.state.proc();
+    let host = Host::look(&spec, proc)?;
     let keyring = format!("_ses.{id}");
     let extras = Extras {
         preserve_fds: request.preserve_fds,
@@ -121,7 +121,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         *size = console::own_size();
     }
     let cgroup_record = match &plan.cgroup {
-        Some(cgroup) => Some(host.cgroups.record(&cgroup.path, &proc).context(|| "plan the cgroup")?),
+        Some(cgroup) => Some(host.cgroups.record(&cgroup.path, proc).context(|| "plan the cgroup")?),
         None => None,
     };
     recorder.step("plan", since, || format!("`{}`, {}", config.display(), proc.describe()));
@@ -131,7 +131,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, proc: &proc, dir: &dir, record, console, made: Made::new(&dir) };
+    let mut making = Making { request, proc, dir: &dir, record, console, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let record = making.record;
@@ -234,7 +234,7 @@ impl Making<'_> {
         if let Some(score) = plan.child.process.oom_score_adj {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
         }
-        self.record.process = Some(ProcessId::of(pid)?);
+        self.record.process = Some(ProcessId::of(pid, self.proc)?);
         let state = crate::hooks::state_json(&self.record.state, "creating", pid);
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
         talk.send_filter(filter)?;

@@ -84,8 +84,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let Container { id, dir, record, status } = Container::open(request.state, request.id)?;
     let init = running(status, request.ignore_paused, &record)?;
     let spec = dir.read_config()?;
-    let proc = Proc::open()?;
-    let host = Host::look(&spec, &proc)?;
+    let proc = request.state.proc();
+    let host = Host::look(&spec, proc)?;
     let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
     let process = (request.process)(default)?;
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
@@ -106,9 +106,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
 
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
     let place = Place::of(cgroup.as_ref())?;
-    let image = Image::sealed(&proc, recorder)?;
+    let image = Image::sealed(proc, recorder)?;
     let since = recorder.now();
-    let mut joined = namespaces::of_process(init, record.namespaces, &proc)?;
+    let mut joined = namespaces::of_process(init, record.namespaces, proc)?;
     let pid_is_set = ForChildren::set_pid_of(&joined)?;
     if pid_is_set {
         joined.iter_mut().for_each(|j| j.flags &= !flag::PID);
@@ -125,12 +125,12 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         gated: false,
         preserve_fds: plan.process.preserve_fds,
     };
-    let (child, channel) = spawn_in(&start, cgroup.as_ref(), init, &proc, recorder)?;
+    let (child, channel) = spawn_in(&start, cgroup.as_ref(), init, proc, recorder)?;
     recorder.step("clone", since, || format!("pid {}", child.pid));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
-    let mut talk = Conversation::with(child, session, &proc);
+    let mut talk = Conversation::with(child, session, proc);
     let result = converse(request, &plan, &joined, filter.as_ref(), console, cgroup.as_ref(), &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);

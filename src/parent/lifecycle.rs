@@ -11,8 +11,8 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;
+use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
-use crate::protocol::event::Recorder;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
 use crate::protocol::{Kind as MessageKind, ToChild};
@@ -173,21 +173,20 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
             return Err(Error::new(Kind::State, message));
         }
     }
-    let recorder = trace.recorder()?;
-    execute(dir.call()?, &id, &record, trace, recorder)?;
+    execute(dir.call()?, &id, &record, trace, state.proc())?;
     drop(lock);
     run_poststart(&record);
     Ok(())
 }
 
-fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, recorder: Recorder) -> Result<()> {
+fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
     let channel = Channel::from_socket(socket);
-    let mut session = ParentSession::parent(channel, Sequence::start(), recorder);
+    let mut session = ParentSession::parent(channel, Sequence::start(), trace.recorder()?);
     let mut converse = || {
         session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
         session.expect(MessageKind::Executing)?;
         session.expect_end()?;
-        record.process.map_or(Ok(()), |process| crate::state::must_be_executed(process.pid))
+        record.process.map_or(Ok(()), |process| crate::state::must_be_executed(process.pid, proc))
     };
     let result = converse();
     if let Err(error) = &result {
@@ -227,8 +226,8 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     };
     match settled(&dir, &record, force)? {
         Status::Stopped => {}
-        Status::Created => end(&record)?,
-        _ if force => end(&record)?,
+        Status::Created => end(&record, state.proc())?,
+        _ if force => end(&record, state.proc())?,
         status => {
             let message = format!("cannot delete container `{id}`: it is {}", status.name());
             return Err(Error::new(Kind::State, message).advise("kill it first, or use --force"));
@@ -257,7 +256,7 @@ fn settled(dir: &ContainerDir, record: &Record, force: bool) -> Result<Status> {
 }
 
 /// Kills the first process and waits until it is gone or a zombie.
-fn end(record: &Record) -> Result<()> {
+fn end(record: &Record, proc: &Proc) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let Some(process) = record.process else { return Ok(()) };
     match crate::sys::signal::kill(process.pid, libc::SIGKILL) {
@@ -269,7 +268,7 @@ fn end(record: &Record) -> Result<()> {
     }
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(200);
-    while process.is_alive()? {
+    while process.is_alive(proc)? {
         if Instant::now() >= deadline {
             return Err(Error::system(format!("process {} does not end after SIGKILL", process.pid)));
         }

@@ -112,23 +112,40 @@ impl ForChildren {
 /// stays read-only for the container's root, where one taken on the host could be made writable.
 pub(super) struct InMountNamespace(Option<WayBack>);
 
-/// The mount namespace and the working directory that this process comes from.
+/// The mount namespace and the working directory that this process comes from. Dropped, it goes back if it has not yet:
+/// whatever failed elsewhere, what is undone is undone where it was made.
 struct WayBack {
     namespace: OwnedFd,
     cwd: OwnedFd,
+    taken: bool,
 }
 
 impl WayBack {
     fn remember(proc: &Proc) -> Result<WayBack> {
         let cwd = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let cwd = cwd.context(|| "open the working directory")?;
-        Ok(WayBack { namespace: proc.open_namespace("self", "mnt")?, cwd })
+        Ok(WayBack { namespace: proc.open_namespace("self", "mnt")?, cwd, taken: false })
     }
 
-    fn take(self) -> Result<()> {
+    fn take(mut self) -> Result<()> {
+        self.go()
+    }
+
+    fn go(&mut self) -> Result<()> {
         nix::sched::setns(&self.namespace, CloneFlags::CLONE_NEWNS)
             .context(|| "setns back to the runtime's own mount namespace")?;
-        rustix::process::fchdir(&self.cwd).context(|| "go back to the working directory")
+        rustix::process::fchdir(&self.cwd).context(|| "fchdir back to the working directory")?;
+        self.taken = true;
+        Ok(())
+    }
+}
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        if !self.taken {
+            // The failure that led here is told already.
+            let _ = self.go();
+        }
     }
 }
 

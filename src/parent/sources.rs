@@ -1,5 +1,6 @@
 //! Opens on the host what the child mounts, and streams it in slots.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -30,6 +31,8 @@ pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
         SourcesFrom::ChildsNamespace => {
             talk.await_namespaces(&plan.child)?;
             let mut opener = Opener::new(plan, talk)?;
+            // In the runtime's own mount namespace, where it may.
+            opener.make_instances(plan);
             let there = namespaces::InMountNamespace::enter(talk.child.pid, talk.proc, &mut talk.session.recorder)?;
             let streamed = opener.stream(plan, talk);
             there.leave()?;
@@ -38,16 +41,22 @@ pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
         SourcesFrom::Stage => {
             let mut opener = Opener::new(plan, talk)?;
             // While the child enters its namespaces.
-            let staged = opener.fill_stage(plan, talk)?;
+            opener.fill_stage(plan, talk)?;
             talk.await_namespaces(&plan.child)?;
             opener.pid = talk.child.pid;
-            opener.staged = staged;
+            opener.make_instances(plan);
             if let Some(stage) = &opener.stage {
                 talk.session.send(ToChild::Stage, &[stage.as_fd()])?;
             }
             opener.stream(plan, talk)
         }
     }
+}
+
+/// A source whose turn has not come yet.
+enum Early {
+    Opened(OwnedFd),
+    Staged,
 }
 
 /// The longest reason of an empty slot, in bytes.
@@ -70,8 +79,8 @@ struct Opener<'a> {
     /// The tmpfs that fresh device nodes are made in, once there is one, with the names used in it.
     nodes: Option<Result<OwnedFd>>,
     stage: Option<Stage>,
-    /// By slot, what became of putting it on the stage.
-    staged: Vec<Option<Result<()>>>,
+    /// By slot, what was opened, or put on the stage, before its turn.
+    early: BTreeMap<usize, Result<Early>>,
     /// Mount namespaces that the host keeps under a path.
     pinned: Pinned,
 }
@@ -82,29 +91,43 @@ impl<'a> Opener<'a> {
         // In the child's own namespace there are none: the kernel leaves them out of a copy.
         let looks = attaches && plan.mounts.sources != SourcesFrom::ChildsNamespace && plan.binds_trees();
         let pinned = if looks { Pinned::find(talk.proc)? } else { Pinned::default() };
-        Ok(Opener { plan, proc: talk.proc, pid: talk.child.pid, nodes: None, stage: None, staged: vec![], pinned })
+        Ok(Opener {
+            plan,
+            proc: talk.proc,
+            pid: talk.child.pid,
+            nodes: None,
+            stage: None,
+            early: BTreeMap::new(),
+            pinned,
+        })
     }
 
-    /// Puts every source that is a path of the host on the stage: all but the root, of which the namespace is made.
-    fn fill_stage(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<Vec<Option<Result<()>>>> {
+    /// Puts every source that is a path of the host on the stage: all but the root, of which the namespace is made, and what
+    /// hooks alone are shown.
+    fn fill_stage(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
         let since = talk.session.recorder.now();
         let stage = Stage::new()?;
-        let mut staged = vec![];
         for (slot, source) in plan.sources.iter().enumerate() {
-            staged.push(match source {
-                // The root, of which the namespace is made; what the parent makes; what hooks alone are shown.
-                Source::Instance { .. } => None,
-                _ if slot == 0 || Some(slot) == plan.shown_host() => None,
-                source => Some(
-                    self.open(source, talk)
-                        .and_then(|tree| stage.put(slot, tree.as_fd()).context(|| "move_mount to the stage")),
-                ),
-            });
+            if slot == 0 || Some(slot) == plan.shown_host() || matches!(source, Source::Instance { .. }) {
+                continue;
+            }
+            let put = |tree: OwnedFd| stage.put(slot, tree.as_fd()).context(|| "move_mount to the stage");
+            let staged = self.open(source, talk).and_then(put);
+            self.early.insert(slot, staged.map(|()| Early::Staged));
         }
-        let count = staged.iter().flatten().filter(|staged| staged.is_ok()).count();
         self.stage = Some(stage);
-        talk.session.recorder.step("stage", since, || format!("{count} trees"));
-        Ok(staged)
+        talk.session.recorder.step("stage", since, || format!("{} sources", self.early.len()));
+        Ok(())
+    }
+
+    /// Makes the file systems that show the container's namespaces.
+    fn make_instances(&mut self, plan: &Plan) {
+        for (slot, source) in plan.sources.iter().enumerate() {
+            if let Source::Instance { fs, attrs } = source {
+                let made = instances::make(fs, *attrs, self.pid, self.proc);
+                self.early.insert(slot, made.map(Early::Opened));
+            }
+        }
     }
 
     fn stream(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
@@ -118,17 +141,14 @@ impl<'a> Opener<'a> {
             let mut fds = vec![];
             let mut slots = vec![];
             for (at, source) in batch.iter().enumerate() {
-                let staged = self.staged.get_mut(i * size + at).and_then(Option::take);
-                let opened = match staged {
-                    Some(staged) => staged.map(|()| None),
-                    None => self.open(source, talk).map(Some),
-                };
+                let early = self.early.remove(&(i * size + at));
+                let opened = early.unwrap_or_else(|| self.open(source, talk).map(Early::Opened));
                 slots.push(match opened {
-                    Ok(Some(tree)) => {
+                    Ok(Early::Opened(tree)) => {
                         fds.push(tree);
                         Slot::Tree
                     }
-                    Ok(None) => Slot::Staged,
+                    Ok(Early::Staged) => Slot::Staged,
                     // As many as fit a batch must fit a frame.
                     Err(reason) => Slot::Empty { reason: reason.shortened(REASON_CAP) },
                 });

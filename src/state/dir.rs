@@ -2,9 +2,10 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -15,6 +16,7 @@ use super::record::{Record, Status};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
+use crate::procfs::Proc;
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -25,6 +27,8 @@ const SOCKET: &str = "start.sock";
 pub struct StateRoot {
     path: PathBuf,
     filters: Option<PathBuf>,
+    /// The one procfs of this command.
+    proc: Arc<Proc>,
 }
 
 /// One container's directory.
@@ -32,17 +36,19 @@ pub struct StateRoot {
 pub struct ContainerDir {
     path: PathBuf,
     fd: OwnedFd,
+    proc: Arc<Proc>,
 }
 
 impl StateRoot {
     /// `--root`, else `$XDG_RUNTIME_DIR/tandem` for who is not the machine's root, else `/run/tandem`.
     ///
     /// # Errors
-    /// There is no place for it.
+    /// There is no place for it, or no procfs.
     pub fn choose(root: Option<&Path>) -> Result<StateRoot> {
         // Engines set it to an empty string for root.
         let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        let machine_root = rustix::process::geteuid().is_root() && crate::procfs::looks_like_the_initial_userns();
+        let proc = Arc::new(Proc::open()?);
+        let machine_root = rustix::process::geteuid().is_root() && proc.in_initial_userns()?;
         let base = match (machine_root, runtime_dir) {
             (false, Some(dir)) => Some(PathBuf::from(dir)),
             (false, None) if !rustix::process::geteuid().is_root() => None,
@@ -56,7 +62,12 @@ impl StateRoot {
                 return Err(Error::new(Kind::Usage, message).advise("set it, or give --root"));
             }
         };
-        Ok(StateRoot { path, filters: base.map(|base| base.join("tandem-filters")) })
+        Ok(StateRoot { path, filters: base.map(|base| base.join("tandem-filters")), proc })
+    }
+
+    /// The procfs that everything a command does about processes, namespaces and mounts goes through.
+    pub(crate) fn proc(&self) -> &Arc<Proc> {
+        &self.proc
     }
 
     /// Where compiled seccomp filters are kept: one place for all state roots, since a filter is known by its content.
@@ -95,7 +106,7 @@ impl StateRoot {
             }
             made => made.context(|| format!("make the state directory `{}`", path.display()))?,
         }
-        ContainerDir::open(path).context(|| "open the new state directory")
+        ContainerDir::open(path, &self.proc).context(|| "open the new state directory")
     }
 
     /// Opens a container's directory.
@@ -103,7 +114,7 @@ impl StateRoot {
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
-        ContainerDir::open(self.path.join(id.as_str())).map_err(|errno| match errno {
+        ContainerDir::open(self.path.join(id.as_str()), &self.proc).map_err(|errno| match errno {
             Errno::NOENT => missing(id),
             errno => Error::call(format!("open the state directory of `{id}`"), errno),
         })
@@ -139,9 +150,9 @@ fn missing(id: &ContainerId) -> Error {
 }
 
 impl ContainerDir {
-    fn open(path: PathBuf) -> Result<ContainerDir, Errno> {
+    fn open(path: PathBuf, proc: &Arc<Proc>) -> Result<ContainerDir, Errno> {
         let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(ContainerDir { path, fd })
+        Ok(ContainerDir { path, fd, proc: Arc::clone(proc) })
     }
 
     /// Writes the record, whole or not at all.
@@ -210,7 +221,7 @@ impl ContainerDir {
         let Some(process) = record.process.as_ref().filter(|_| record.complete) else {
             return Ok(Status::Stopped);
         };
-        if !process.is_alive()? {
+        if !process.is_alive(&self.proc)? {
             return Ok(Status::Stopped);
         }
         if self.waits_for_start()? {
@@ -279,7 +290,7 @@ impl ContainerDir {
         let doing = || format!("make the socket `{}`", self.path.join(SOCKET).display());
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(doing)?;
-        rustix::net::bind(&socket, &self.socket_address()?).context(doing)?;
+        self.inside(|address| rustix::net::bind(&socket, address).context(|| "bind")).context(doing)?;
         rustix::net::listen(&socket, 1).context(doing)?;
         Ok(socket)
     }
@@ -292,7 +303,7 @@ impl ContainerDir {
         let doing = || "call the created container";
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(doing)?;
-        rustix::net::connect(&socket, &self.socket_address()?).context(doing)?;
+        self.inside(|address| rustix::net::connect(&socket, address).context(|| "connect")).context(doing)?;
         rustix::fs::unlinkat(&self.fd, SOCKET, AtFlags::empty()).context(|| "remove the start socket")?;
         Ok(socket)
     }
@@ -305,10 +316,16 @@ impl ContainerDir {
         }
     }
 
-    /// Through the directory's fd: a socket's path has room for 107 bytes, the state root may be deeper.
-    fn socket_address(&self) -> Result<SocketAddrUnix> {
-        let path = format!("/proc/self/fd/{}/{SOCKET}", self.fd.as_fd().as_raw_fd());
-        SocketAddrUnix::new(path).context(|| "address of the start socket")
+    /// Calls with the start socket's address, in the directory itself: a socket's path has room for 107 bytes, and the
+    /// state root may be deeper.
+    fn inside(&self, call: impl FnOnce(&SocketAddrUnix) -> Result<()>) -> Result<()> {
+        let address = SocketAddrUnix::new(SOCKET).context(|| "address of the start socket")?;
+        let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let back = back.context(|| "open the working directory")?;
+        rustix::process::fchdir(&self.fd).context(|| "fchdir to the state directory")?;
+        let called = call(&address);
+        rustix::process::fchdir(&back).context(|| "go back to the working directory")?;
+        called
     }
 
     /// Removes the directory and all in it. One that is gone is fine.

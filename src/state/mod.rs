@@ -8,5 +8,6 @@ mod process;
 mod record;
 
 pub use dir::{ContainerDir, StateRoot, replace};
-pub use process::{ProcessId, must_be_executed};
+pub use process::ProcessId;
+pub(crate) use process::{is_gone, must_be_executed};
 pub use record::{Record, Status};

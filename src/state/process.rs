@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::procfs::Proc;
 
 /// A process of the host, told apart from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,8 @@ impl ProcessId {
     ///
     /// # Errors
     /// There is none.
-    pub fn of(pid: i32) -> Result<ProcessId> {
-        match Stat::read(pid)? {
+    pub(crate) fn of(pid: i32, proc: &Proc) -> Result<ProcessId> {
+        match Stat::read(pid, proc)? {
             Some(stat) => Ok(ProcessId { pid, start_time: stat.start_time }),
             None => Err(Error::call(format!("read `/proc/{pid}/stat`"), Errno::SRCH)),
         }
@@ -33,8 +34,8 @@ impl ProcessId {
     ///
     /// # Errors
     /// An unreadable `/proc`.
-    pub fn is_alive(&self) -> Result<bool> {
-        let Some(stat) = Stat::read(self.pid)? else { return Ok(false) };
+    pub(crate) fn is_alive(&self, proc: &Proc) -> Result<bool> {
+        let Some(stat) = Stat::read(self.pid, proc)? else { return Ok(false) };
         Ok(stat.start_time == self.start_time && !stat.ends)
     }
 }
@@ -44,11 +45,11 @@ impl ProcessId {
 ///
 /// # Errors
 /// It died, or could not tell that it failed.
-pub fn must_be_executed(pid: i32) -> Result<()> {
+pub(crate) fn must_be_executed(pid: i32, proc: &Proc) -> Result<()> {
     const PATIENCE: Duration = Duration::from_millis(200);
     let deadline = Instant::now() + PATIENCE;
     // Exec closes the socket a moment before it gives the process its new name.
-    while let Some(stat) = Stat::read(pid)? {
+    while let Some(stat) = Stat::read(pid, proc)? {
         if stat.comm.as_bytes() != crate::CHILD_COMM.to_bytes() {
             return Ok(());
         }
@@ -62,6 +63,11 @@ pub fn must_be_executed(pid: i32) -> Result<()> {
     Ok(())
 }
 
+/// Whether a process has ended, or is about to.
+pub(crate) fn is_gone(pid: i32, proc: &Proc) -> bool {
+    matches!(Stat::read(pid, proc), Ok(None | Some(Stat { ends: true, .. })))
+}
+
 /// What is read of `/proc/PID/stat`; proc_pid_stat(5).
 struct Stat {
     comm: String,
@@ -72,13 +78,13 @@ struct Stat {
 
 impl Stat {
     /// None if there is no process of this number.
-    fn read(pid: i32) -> Result<Option<Stat>> {
+    fn read(pid: i32, proc: &Proc) -> Result<Option<Stat>> {
         const PF_EXITING: u64 = 0x4;
-        let path = format!("/proc/{pid}/stat");
-        let text = match std::fs::read(&path) {
-            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
-            Err(e) => return Err(e).context(|| format!("read `{path}`")),
+        let path = format!("{pid}/stat");
+        let text = match proc.read(&path) {
+            Ok(text) => text,
+            Err(e) if matches!(e.errno(), Some(Errno::NOENT | Errno::SRCH)) => return Ok(None),
+            Err(e) => return Err(e),
         };
         // The command's name, in parentheses, may hold anything, parentheses and blanks too.
         let (before, rest) = text.rsplit_once(')').unwrap_or_default();
@@ -90,7 +96,7 @@ impl Stat {
                 let ends = matches!(*state, "Z" | "X" | "x") || flags & PF_EXITING != 0;
                 Ok(Some(Stat { comm, start_time, ends }))
             }
-            _ => Err(Error::system(format!("`{path}` has an unknown form"))),
+            _ => Err(Error::system(format!("`/proc/{path}` has an unknown form"))),
         }
     }
 }
@@ -101,9 +107,10 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_no_other_of_its_number() {
-        let own = ProcessId::of(std::process::id() as i32).unwrap();
-        assert!(own.is_alive().unwrap());
-        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive().unwrap());
-        assert!(ProcessId::of(i32::MAX).is_err());
+        let proc = Proc::open().unwrap();
+        let own = ProcessId::of(std::process::id() as i32, &proc).unwrap();
+        assert!(own.is_alive(&proc).unwrap());
+        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive(&proc).unwrap());
+        assert!(ProcessId::of(i32::MAX, &proc).is_err());
     }
 }

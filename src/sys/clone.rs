@@ -127,7 +127,8 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, Errno> {
     Ok(Spawned { pid, pidfd, in_cgroup, gate: ours })
 }
 
-/// clone3, or clone where a kernel or a seccomp filter does not have it (ENOSYS). Runs `stub` in the child.
+/// clone3, or clone where a kernel or a seccomp filter does not have it (ENOSYS, of some filters EPERM: where that is the
+/// kernel's own word, clone says the same). Runs `stub` in the child.
 fn clone(spawn: &Spawn<'_>, stub: impl FnOnce() -> StubStop) -> Result<(i32, Option<OwnedFd>, bool), Errno> {
     let mut pidfd: RawFd = -1;
     let base = spawn.namespaces | if spawn.sibling { libc::CLONE_PARENT as u64 } else { 0 };
@@ -147,7 +148,7 @@ fn clone(spawn: &Spawn<'_>, stub: impl FnOnce() -> StubStop) -> Result<(i32, Opt
     // and `pidfd` live for the call.
     let mut ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     let mut in_cgroup = spawn.cgroup.is_some();
-    if ret < 0 && last_errno() == Errno::NOSYS {
+    if ret < 0 && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
         in_cgroup = false;
         let flags = base | args.exit_signal | libc::CLONE_PIDFD as u64;
         // SAFETY: as above; clone(2) with a null stack is a fork, and writes the pidfd through its third argument.

@@ -148,8 +148,9 @@ impl Mounter<'_> {
     /// Makes a new file system.
     pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
         let (made, how) = match self.instance(fs)? {
-            Some(mount) => (Made::Detached(mount), "fsopen, fsmount in the parent, move_mount"),
-            None => match (self.make(fs, changes.attrs), &fs.or_bind) {
+            Ok(mount) => (Made::Detached(mount), "fsopen, fsmount in the parent, move_mount"),
+            Err(reason) => match (self.make(fs, changes.attrs), &fs.or_bind) {
+                (Err(e), None) if e.errno() == Some(Errno::PERM) => return Err(reason.unwrap_or(e)),
                 (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
                     self.session.recorder.fallback("bind instead", || format!("`{}`: {e}", fs.fstype));
                     // The host's has mounts below it, which the new one would not have had.
@@ -193,17 +194,16 @@ impl Mounter<'_> {
         }
     }
 
-    /// The instance that the parent has made. Where it could not, the kernel may still give this process one.
-    fn instance(&mut self, fs: &Filesystem) -> Result<Option<OwnedFd>> {
-        let Some(slot) = fs.instance else { return Ok(None) };
+    /// The instance that the parent has made, or why it could not: the kernel may still give this process one.
+    fn instance(&mut self, fs: &Filesystem) -> Result<Result<OwnedFd, Option<Error>>> {
+        let Some(slot) = fs.instance else { return Ok(Err(None)) };
+        let shows_namespace = matches!(fs.fstype.as_str(), "proc" | "sysfs");
         match self.slots.take(self.session, slot)? {
-            Opened::Tree(mount) => Ok(Some(mount)),
-            Opened::Empty(reason) if !matches!(fs.fstype.as_str(), "proc" | "sysfs") && !self.root.sees_host() => {
-                Err(reason)
-            }
+            Opened::Tree(mount) => Ok(Ok(mount)),
+            Opened::Empty(reason) if !shows_namespace && !self.root.sees_host() => Err(reason),
             Opened::Empty(reason) => {
                 self.session.recorder.fallback("instance by the child", || format!("`{}`: {reason}", fs.fstype));
-                Ok(None)
+                Ok(Err(Some(reason)))
             }
         }
     }

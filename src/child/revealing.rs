@@ -4,8 +4,23 @@ use crate::error::Error;
 use crate::mountinfo::unescape;
 use crate::procfs::Proc;
 
-/// The kernel mounts nothing over these but what is empty by nature, and does not count them.
-const EMPTY_BY_NATURE: [&str; 2] = ["/sys/fs/binfmt_misc", "/fs/selinux"];
+/// Directories that the kernel has made for nothing but to mount on (`sysfs_create_mount_point` and its like): what is
+/// mounted there hides nothing.
+const EMPTY_BY_NATURE: [&str; 13] = [
+    "/sys/fs/binfmt_misc",
+    "/fs/selinux",
+    "/fs/smackfs",
+    "/fs/cgroup",
+    "/fs/pstore",
+    "/fs/bpf",
+    "/fs/fuse/connections",
+    "/fs/resctrl",
+    "/kernel/security",
+    "/kernel/debug",
+    "/kernel/tracing",
+    "/kernel/config",
+    "/firmware/efi/efivars",
+];
 
 /// A user namespace gets a new instance only where one is visible to it that hides nothing: else masks that the host has
 /// made could be got around (`mount_too_revealing` of the kernel's fs/namespace.c). Says what hides it here.

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::plan::sources::Source;
 use crate::plan::strategy::{SourcesFrom, Strategy};
 use crate::procfs::Proc;
-use crate::protocol::codec::FDS_CAP;
+use crate::protocol::codec::{FDS_CAP, FRAME_CAP};
 use crate::protocol::{Slot, ToChild};
 
 /// Opens all sources of the plan where the plan says, and sends them, in batches that fit the limit of open files. What
@@ -59,8 +59,11 @@ enum Early {
     Staged,
 }
 
-/// The longest reason of an empty slot, in bytes.
-const REASON_CAP: usize = 100;
+/// The longest text of an empty slot's reason, in bytes: as many as a batch has, each of a few texts, must fit a frame.
+fn reason_cap(slots: usize) -> usize {
+    const TEXTS: usize = 6;
+    (FRAME_CAP / (slots * TEXTS)).clamp(40, 1024)
+}
 
 /// How many fds to have open at once: a part of what this process may have, and what fits a message. The child, with
 /// the same limit, holds one batch too.
@@ -149,8 +152,7 @@ impl<'a> Opener<'a> {
                         Slot::Tree
                     }
                     Ok(Early::Staged) => Slot::Staged,
-                    // As many as fit a batch must fit a frame.
-                    Err(reason) => Slot::Empty { reason: reason.shortened(REASON_CAP) },
+                    Err(reason) => Slot::Empty { reason: reason.shortened(reason_cap(batch.len())) },
                 });
             }
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();

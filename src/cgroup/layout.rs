@@ -133,7 +133,13 @@ impl Hierarchies {
             let path = format!("{base}/{}", steps.join("/"));
             dirs.push(hierarchy.record(&path)?);
         }
-        Ok(CgroupRecord { layout: self.layout, dirs })
+        Ok(CgroupRecord { layout: self.layout, dirs, unit: None })
+    }
+
+    /// The directories of a cgroup that systemd has made, at `path` below each mount point: with processes in them, and
+    /// yet to be made in the hierarchies that systemd leaves alone.
+    pub(super) fn dirs_at(&self, path: &str) -> Result<Vec<RecordDir>> {
+        self.list.iter().map(|hierarchy| hierarchy.look(path)).collect()
     }
 }
 
@@ -160,16 +166,22 @@ impl Hierarchy {
         })
     }
 
-    /// The record of one directory: looks how much of the path is there already.
+    /// The record of one directory, which no process is in.
     fn record(&self, path: &str) -> Result<RecordDir> {
+        let dir = self.look(path)?;
+        if dir.made == 0 {
+            refuse_if_used(&dir.full_path())?;
+        }
+        Ok(dir)
+    }
+
+    /// The record of one directory: looks how much of the path is there already.
+    fn look(&self, path: &str) -> Result<RecordDir> {
         let mut made = 0;
         let mut rest = path;
         while !rest.is_empty() && !exists(&format!("{}{rest}", self.mount))? {
             made += 1;
             rest = rest.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-        if made == 0 {
-            refuse_if_used(&format!("{}{path}", self.mount))?;
         }
         Ok(RecordDir {
             mount: self.mount.clone(),

@@ -154,6 +154,18 @@ fn sections(all: &Resources) -> Vec<Section> {
     sections.into_iter().filter(|section| !section.part.is_empty()).collect()
 }
 
+/// What a cgroup that has every controller in v2 would have written.
+pub(super) fn v2_writes(resources: &Resources, current: &Current<'_>) -> Result<Vec<Write>> {
+    let writes = sections(resources).into_iter().map(|section| (section.to_v2)(&section.part, current));
+    Ok(writes.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// The same in v1, in a cgroup that was just made.
+pub(super) fn v1_writes(resources: &Resources) -> Result<Vec<Write>> {
+    let writes = sections(resources).into_iter().map(|section| (section.to_v1)(&section.part, &Current { dir: None }));
+    Ok(writes.collect::<Result<Vec<_>>>()?.concat())
+}
+
 /// Applies every limit asked for; `fresh` if the cgroup has just been made.
 pub(super) fn apply(cgroup: &Cgroup, resources: &Resources, fresh: bool) -> Result<()> {
     for section in sections(resources) {

@@ -5,6 +5,8 @@
 //! [`Cgroup::create`] makes it and sets the limits; the process then joins by itself: into v2 by being cloned into
 //! [`Cgroup::into_fd`], into v1 by writing `0` to each of [`Cgroup::task_fds`]. Both are cheap, where moving another
 //! process through `cgroup.procs` waits for a lock over all processes.
+//!
+//! With the [`systemd`] cgroup manager the cgroup is made by systemd instead, around the process that is there already.
 
 mod controllers;
 mod devices;
@@ -15,6 +17,7 @@ mod layout;
 mod limits;
 mod processes;
 mod record;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -84,7 +87,7 @@ impl Cgroup {
         made: &mut Vec<(&'a RecordDir, usize)>,
     ) -> Result<Cgroup> {
         let mut cgroup = Cgroup {
-            record: CgroupRecord { layout: record.layout, dirs: Vec::with_capacity(record.dirs.len()) },
+            record: CgroupRecord { dirs: Vec::with_capacity(record.dirs.len()), ..record.clone() },
             dirs: Vec::with_capacity(record.dirs.len()),
             refused: Vec::new(),
             notes: Vec::new(),
@@ -249,6 +252,9 @@ impl Cgroup {
     /// # Errors
     /// A limit that can't be set. Those before it are set by then.
     pub fn update(&self, update: &Resources) -> Result<()> {
+        if let Some(unit) = &self.record.unit {
+            self.update_unit(unit, update)?;
+        }
         limits::apply(self, update, false)?;
         if let Some(rules) = &update.devices {
             self.set_devices(rules, false)?;
@@ -317,13 +323,23 @@ impl Cgroup {
         }
     }
 
-    /// Removes the directories of a record, with their sub-cgroups, and the parents that were made for them and are
-    /// empty. Waits up to a second for processes that are dying. What is gone already is no failure.
+    /// Stops the unit of a record if systemd made one, and removes the directories, with their sub-cgroups, and the
+    /// parents that were made for them and are empty. Waits up to a second for processes that are dying. What is gone
+    /// already is no failure.
     ///
     /// # Errors
-    /// EBUSY while processes are left; after every directory has been tried.
+    /// EBUSY while processes are left; after every directory has been tried. A unit that can't be stopped.
     pub fn remove(record: &CgroupRecord) -> Result<()> {
-        record.remove()
+        let stopped = record.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, !record.is_none()));
+        let removed = record.remove();
+        match (stopped, &removed) {
+            // systemd lets go of a unit by itself once its cgroup is gone.
+            (Err(error), Ok(())) if !record.is_none() => {
+                log::warn!("{error}");
+                removed
+            }
+            (stopped, _) => removed.and(stopped),
+        }
     }
 
     fn places(&self) -> impl Iterator<Item = (&RecordDir, &Dir)> {

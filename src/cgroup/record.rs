@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
 use super::layout::{Layout, version};
+use super::systemd::UnitRecord;
 use crate::error::{Context, Error, Result};
 
 /// How long a removal waits for the kernel to let go of processes that have just died.
@@ -23,6 +24,9 @@ pub struct CgroupRecord {
     pub layout: Layout,
     /// The directories, v2's last.
     pub dirs: Vec<RecordDir>,
+    /// The unit whose cgroup it is; None if systemd did not make it.
+    #[serde(default)]
+    pub unit: Option<UnitRecord>,
 }
 
 /// One directory of a container.
@@ -261,14 +265,16 @@ mod tests {
     fn removes_nothing_outside_of_cgroup_mounts() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("a")).unwrap();
-        let record = CgroupRecord { layout: Layout::V1, dirs: vec![dir(temp.path().to_str().unwrap(), "/a")] };
+        let dirs = vec![dir(temp.path().to_str().unwrap(), "/a")];
+        let record = CgroupRecord { layout: Layout::V1, dirs, unit: None };
         record.remove().unwrap();
         assert!(temp.path().join("a").exists());
     }
 
     #[test]
     fn survives_the_state_file() {
-        let record = CgroupRecord { layout: Layout::Hybrid, dirs: vec![dir("/m", "/a")] };
+        let unit = UnitRecord { name: "a.scope".into(), address: "unix:path=/x".into() };
+        let record = CgroupRecord { layout: Layout::Hybrid, dirs: vec![dir("/m", "/a")], unit: Some(unit) };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<CgroupRecord>(&text).unwrap(), record);
         assert_eq!(record.v1("pids").unwrap().full_path(), "/m/a");

@@ -66,7 +66,7 @@ impl Create {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
-            no_cgroup: context.no_cgroup,
+            cgroups: context.cgroups,
             start_at_once: false,
             detached: true,
             signals: None,

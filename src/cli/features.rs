@@ -19,7 +19,7 @@ pub(super) fn print() -> Result<()> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": seccomp(),
             "apparmor": {"enabled": Path::new("/sys/module/apparmor").exists()},
             "selinux": {"enabled": Path::new("/sys/fs/selinux/enforce").exists()},
@@ -32,7 +32,8 @@ pub(super) fn print() -> Result<()> {
             "org.opencontainers.runc.commit": env!("TANDEM_COMMIT"),
             "run.oci.tandem.version": env!("CARGO_PKG_VERSION"),
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.delegate-cgroup",
+                                               "run.oci.systemd.subgroup"],
     }))
 }
 

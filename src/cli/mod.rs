@@ -13,8 +13,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::parent::trace::TraceFile;
+use crate::plan::CgroupManager;
 use crate::state::StateRoot;
 
 /// What `--version` prints after the name.
@@ -54,12 +55,12 @@ struct Globals {
     /// The same as --log-level debug: every step and message on standard error
     #[arg(long, global = true)]
     debug: bool,
-    /// The same as --cgroup-manager systemd
+    /// The same as --cgroup-manager systemd; later commands on the container need neither
     #[arg(short = 's', long, global = true)]
     systemd_cgroup: bool,
-    /// Who makes control groups
-    #[arg(long, global = true, value_enum, default_value_t = CgroupManager::Cgroupfs)]
-    cgroup_manager: CgroupManager,
+    /// Who makes control groups: tandem itself, systemd (cgroupsPath is then SLICE:PREFIX:NAME), or nobody
+    #[arg(long, global = true, value_enum, default_value_t = Manager::Cgroupfs)]
+    cgroup_manager: Manager,
     /// Accepted for engines; what the runtime may do is found by asking the kernel
     #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rootless: Option<String>,
@@ -75,7 +76,7 @@ enum LogFormat {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum CgroupManager {
+enum Manager {
     Cgroupfs,
     Systemd,
     Disabled,
@@ -119,19 +120,21 @@ enum Command {
 struct Context {
     state: StateRoot,
     trace: TraceFile,
-    no_cgroup: bool,
+    cgroups: CgroupManager,
 }
 
 impl Context {
     fn new(globals: &Globals) -> Result<Context> {
-        if globals.systemd_cgroup || globals.cgroup_manager == CgroupManager::Systemd {
-            return Err(Error::new(Kind::Usage, "the systemd cgroup manager is not supported yet")
-                .advise("run podman with --cgroup-manager cgroupfs, or set cgroup_manager in containers.conf"));
-        }
         Ok(Context {
             state: StateRoot::choose(globals.root.as_deref())?,
             trace: TraceFile::new(globals.trace.clone()),
-            no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
+            cgroups: match globals.cgroup_manager {
+                // Docker says both: that there be none goes first.
+                Manager::Disabled => CgroupManager::Disabled,
+                Manager::Systemd => CgroupManager::Systemd,
+                Manager::Cgroupfs if globals.systemd_cgroup => CgroupManager::Systemd,
+                Manager::Cgroupfs => CgroupManager::Cgroupfs,
+            },
         })
     }
 }

@@ -12,13 +12,14 @@ use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::spawn;
 use super::trace::TraceFile;
+use crate::cgroup::systemd::{Systemd, Wanted};
 use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
 use crate::plan::load;
 use crate::plan::process::{Extras, TerminalSize};
-use crate::plan::{Choices, Plan};
+use crate::plan::{CgroupManager, CgroupPlan, Choices, Plan};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
 use crate::protocol::event::Recorder;
@@ -47,8 +48,8 @@ pub struct Request<'a> {
     pub no_new_keyring: bool,
     #[allow(missing_docs)]
     pub preserve_fds: u32,
-    /// `--cgroup-manager disabled`.
-    pub no_cgroup: bool,
+    /// `--cgroup-manager`.
+    pub cgroups: CgroupManager,
     /// Do not wait for `start`.
     pub start_at_once: bool,
     /// The caller does not stay to relay a terminal.
@@ -113,25 +114,25 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let trace = request.trace.is_on();
-    let choices = Choices { no_pivot: request.no_pivot, no_cgroup: request.no_cgroup, trace, extras };
+    let choices = Choices { no_pivot: request.no_pivot, cgroups: request.cgroups, trace, extras };
     let mut plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
     check_rootfs(&plan.rootfs)?;
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
-    let cgroup_record = match &plan.cgroup {
-        Some(cgroup) => Some(host.cgroups.record(&cgroup.path, proc).context(|| "plan the cgroup")?),
-        None => None,
-    };
-    recorder.step("plan", since, || format!("`{}`, {}", config.display(), proc.describe()));
+    let (cgroup_record, systemd) =
+        plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc))?;
+    let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
+    let from = systemd.as_ref().map(from).unwrap_or_default();
+    recorder.step("plan", since, || format!("`{}`, {}{from}", config.display(), proc.describe()));
     recorder.step("strategy", since, || plan.mounts.describe());
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, proc, dir: &dir, record, console, made: Made::new(&dir) };
+    let mut making = Making { request, proc, dir: &dir, record, console, systemd, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let record = making.record;
@@ -148,6 +149,8 @@ struct Making<'a> {
     dir: &'a ContainerDir,
     record: Record,
     console: Console,
+    /// Who makes the cgroup, if it is not this process.
+    systemd: Option<Systemd>,
     made: Made<'a>,
 }
 
@@ -164,14 +167,7 @@ impl Making<'_> {
         self.dir.write_config(config)?;
         let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
-        let cgroup = self.make_cgroup(plan, recorder)?;
-        // A container that could get no cgroup of its own stays in the runtime's.
-        let made = self.record.cgroup.as_ref();
-        plan.place_cgroups(|controller| match made.and_then(|record| record.v1(controller)) {
-            Some(dir) => Some(dir.full_path().into()),
-            None => hierarchies.own_dir(controller, self.proc),
-        });
-        let plan = &*plan;
+        let mut cgroup = self.make_cgroup(plan, recorder)?;
         let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
         let proc = self.proc;
         let joined = namespaces::open(&plan.namespaces.join)?;
@@ -179,7 +175,7 @@ impl Making<'_> {
 
         let since = recorder.now();
         let for_children = ForChildren::set(&plan.namespaces, proc)?;
-        let (child, channel) = spawn::start(&spawn::Start {
+        let (mut child, channel) = spawn::start(&spawn::Start {
             image: &image,
             namespaces: plan.namespaces.at_clone,
             cgroup: cgroup.as_ref().and_then(Cgroup::into_fd),
@@ -193,6 +189,18 @@ impl Making<'_> {
         }
         recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
         drop(tasks);
+        // systemd makes a scope around a process that is there.
+        let unit = self.make_unit(plan, hierarchies, child.pid, recorder);
+        if let Some(unit) = unit.map_err(|error| child.explain_if_ended(error))? {
+            cgroup = Some(unit);
+        }
+        // A container that could get no cgroup of its own stays in the runtime's.
+        let made = self.record.cgroup.as_ref();
+        plan.place_cgroups(|controller| match made.and_then(|record| record.v1(controller)) {
+            Some(dir) => Some(dir.full_path().into()),
+            None => hierarchies.own_dir(controller, self.proc),
+        });
+        let plan = &*plan;
 
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
         let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
@@ -222,7 +230,8 @@ impl Making<'_> {
         listener: Option<OwnedFd>,
         talk: &mut Conversation<'_>,
     ) -> Result<Option<OwnedFd>> {
-        if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
+        let late = |c: &&Cgroup| !talk.child.in_cgroup() && c.record().unit.is_none() && c.into_fd().is_some();
+        if let Some(cgroup) = cgroup.filter(late) {
             talk.session.recorder.fallback("cgroup", || "clone3: ENOSYS: joined by cgroup.procs".into());
             cgroup.join(talk.child.pid)?;
         }
@@ -231,6 +240,12 @@ impl Making<'_> {
         let filter = talk.compile_filter(plan.filter.as_ref(), self.request.state.filter_cache())?;
         talk.await_namespaces(&plan.child)?;
         let pid = talk.child.pid;
+        // Only now: the container's cgroup namespace has the cgroup above as its root.
+        if let (Some(cgroup), Some(wanted)) = (cgroup, &plan.cgroup)
+            && let Some(name) = &wanted.delegate
+        {
+            cgroup.delegate(name, wanted.owner, pid)?;
+        }
         if let Some(score) = plan.child.process.oom_score_adj {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
         }
@@ -261,7 +276,7 @@ impl Making<'_> {
     }
 
     fn make_cgroup(&mut self, plan: &Plan, recorder: &mut Recorder) -> Result<Option<Cgroup>> {
-        let (Some(wanted), Some(place)) = (&plan.cgroup, &self.record.cgroup) else {
+        let (Some(wanted), Some(place), None) = (&plan.cgroup, &self.record.cgroup, &self.systemd) else {
             return Ok(None);
         };
         let since = recorder.now();
@@ -275,6 +290,53 @@ impl Making<'_> {
         self.record.cgroup = Some(cgroup.record().clone());
         Ok(Some(cgroup))
     }
+
+    fn make_unit(
+        &mut self,
+        plan: &Plan,
+        hierarchies: &Hierarchies,
+        pid: i32,
+        recorder: &mut Recorder,
+    ) -> Result<Option<Cgroup>> {
+        let (Some(systemd), Some(cgroup), Some(mut place)) =
+            (&mut self.systemd, &plan.cgroup, self.record.cgroup.clone())
+        else {
+            return Ok(None);
+        };
+        let Some(unit) = &cgroup.unit else { return Ok(None) };
+        let since = recorder.now();
+        let (resources, tolerance, owner) = (&cgroup.resources, cgroup.tolerance, cgroup.owner);
+        let wanted = Wanted { plan: unit, resources, tolerance, owner };
+        let made = Cgroup::create_unit(&mut place, systemd, &wanted, hierarchies, pid);
+        // A unit that was there before is another's to stop.
+        if !made.as_ref().is_err_and(|error| error.kind() == Kind::Exists) {
+            self.made.will_make(place);
+        }
+        let made = made?;
+        for note in made.notes() {
+            recorder.fallback("cgroup", || note.clone());
+        }
+        let path = || made.record().dirs.last().map(|dir| dir.path.clone()).unwrap_or_default();
+        recorder.step("cgroup", since, || {
+            let job = systemd.job_time();
+            format!("`{}` by systemd (job {job:.1?}): `{}`", unit.names.unit, path())
+        });
+        self.record.cgroup = Some(made.record().clone());
+        // Where it is was not known before; a `create` that is killed from now on leaves that too.
+        self.dir.write_record(&self.record)?;
+        Ok(Some(made))
+    }
+}
+
+/// What will be made of control groups, and who makes them if not this process.
+fn place(cgroup: &CgroupPlan, host: &Host, proc: &Proc) -> Result<(Option<CgroupRecord>, Option<Systemd>)> {
+    let Some(unit) = &cgroup.unit else {
+        let record = host.cgroups.record(&cgroup.path, proc).context(|| "plan the cgroup")?;
+        return Ok((Some(record), None));
+    };
+    let mut systemd = Systemd::connect(host.is_machine_root())?;
+    let record = systemd.record(unit, host.cgroups.layout())?;
+    Ok((Some(record), Some(systemd)))
 }
 
 fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Process;
+use rustix::io::Errno;
 
 use super::console::{self, Console};
 use super::conversation::Conversation;
@@ -20,7 +21,7 @@ use crate::plan::host::Host;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::seccomp::FilterPlan;
-use crate::plan::{ChildPlan, Choices};
+use crate::plan::{CgroupManager, ChildPlan, Choices};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
 use crate::protocol::event::{Recorder, Side};
@@ -96,7 +97,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         listen_fds: listen_fds(),
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
-    let choices = Choices { no_pivot: false, no_cgroup: false, trace: request.trace.is_on(), extras };
+    let cgroups = CgroupManager::default();
+    let choices = Choices { no_pivot: false, cgroups, trace: request.trace.is_on(), extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), &host, choices)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
@@ -174,10 +176,15 @@ fn spawn_in(
     recorder: &mut Recorder,
 ) -> Result<(spawn::Child, crate::protocol::channel::Channel)> {
     match (spawn::start(start), cgroup) {
-        (Err(e), Some(cgroup)) if e.errno() == Some(rustix::io::Errno::BUSY) => {
+        (Err(e), Some(cgroup)) if e.errno() == Some(Errno::BUSY) => {
             recorder.fallback("cgroup", || "EBUSY: in the cgroup of the container's first process".into());
             let beside = cgroup.into_fd_of(init, proc)?;
             spawn::start(&spawn::Start { cgroup: beside.as_ref().map(AsFd::as_fd), ..*start })
+        }
+        // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.
+        (Err(e), Some(cgroup)) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
+            recorder.fallback("cgroup", || "EACCES: moved in by systemd".into());
+            spawn::start(&spawn::Start { cgroup: None, ..*start })
         }
         (started, _) => started,
     }
@@ -193,7 +200,12 @@ fn converse(
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
-        cgroup.join(talk.child.pid)?;
+        match cgroup.join(talk.child.pid) {
+            Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
+                cgroup.join_by_systemd(talk.child.pid)?;
+            }
+            joined => joined?,
+        }
     }
     talk.open(plan, joined, None, None)?;
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;

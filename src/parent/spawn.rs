@@ -102,10 +102,24 @@ impl Child {
 
     /// What became of a child whose end of the socket is closed before its time: what its stub said, or how it died.
     pub(super) fn explain_end(&mut self, error: Error) -> Error {
+        let ended = self.ended(Duration::from_secs(1));
+        self.explain_as(error, ended)
+    }
+
+    /// The same for a failure that may or may not come from the child's end.
+    pub(super) fn explain_if_ended(&mut self, error: Error) -> Error {
+        match self.ended(Duration::from_millis(20)) {
+            // One that lives waits for us: its stub has nothing to say yet.
+            None => error,
+            ended => self.explain_as(error, ended),
+        }
+    }
+
+    fn explain_as(&self, error: Error, ended: Option<Option<i32>>) -> Error {
         if let Some(failure) = self.spawned.stub_failure() {
             return Error::call(format!("start the child image: {}", failure.step), failure.errno);
         }
-        match self.ended() {
+        match ended {
             Some(Some(signal)) if signal == libc::SIGKILL => {
                 error.context("the child was killed").advise("is the memory limit of the cgroup too low?")
             }
@@ -115,9 +129,8 @@ impl Child {
     }
 
     /// How it ended, if it does so now: who closes the socket is about to. One that is not is killed when dropped.
-    fn ended(&mut self) -> Option<Option<i32>> {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let deadline = Instant::now() + PATIENCE;
+    fn ended(&mut self, patience: Duration) -> Option<Option<i32>> {
+        let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             let status = rustix::process::waitpid(rustix::process::Pid::from_raw(self.pid), WaitOptions::NOHANG);
             match status {

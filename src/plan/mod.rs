@@ -2,6 +2,7 @@
 //!
 //! The plan is what the parent carries out; its [`ChildPlan`] is what the child is told, over the socket.
 
+pub mod cgroup;
 pub mod devices;
 pub mod hooks;
 pub mod host;
@@ -23,9 +24,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Tolerance;
 use crate::error::{Error, Result};
 use crate::protocol::Shape;
+pub use cgroup::{CgroupManager, CgroupPlan};
 use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};
 use host::Host;
@@ -35,7 +36,6 @@ use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
 use options::Propagation;
 use process::{Extras, ProcessPlan};
 use properties::{named, paths, personality, rootfs_propagation, sysctls};
-use resources::Resources;
 use seccomp::FilterPlan;
 use sources::{Source, Sources};
 use strategy::{MountApi, MountStrategy, Strategy, Wanted};
@@ -73,17 +73,6 @@ pub struct Plan {
     pub hooks: Hooks,
     /// What the child is told.
     pub child: ChildPlan,
-}
-
-/// The container's control group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CgroupPlan {
-    /// As a path below each hierarchy.
-    pub path: PathBuf,
-    #[allow(missing_docs)]
-    pub resources: Resources,
-    /// Make do without a cgroup where the kernel refuses one and no limit is asked for.
-    pub tolerance: Tolerance,
 }
 
 /// All that a child does.
@@ -183,8 +172,8 @@ pub enum RootChange {
 pub struct Choices<'a> {
     /// `--no-pivot`.
     pub no_pivot: bool,
-    /// `--cgroup-manager disabled`.
-    pub no_cgroup: bool,
+    /// `--cgroup-manager`.
+    pub cgroups: CgroupManager,
     /// Whether a trace is wanted.
     pub trace: bool,
     #[allow(missing_docs)]
@@ -305,9 +294,9 @@ impl Plan {
             oci_version: spec.version().clone(),
             bundle: bundle.into(),
             rootfs,
+            cgroup: CgroupPlan::from_spec(linux, &id, host, choices.cgroups, (&annotations, id_maps.as_ref()))?,
             annotations,
             id_maps,
-            cgroup: cgroup(linux, &id, host, choices.no_cgroup)?,
             sources: sources.list().to_vec(),
             devices,
             fresh_devices,
@@ -411,21 +400,6 @@ fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
 
 fn binds_dev(mount: &MountPlan) -> bool {
     mount.destination == Path::new("/dev") && matches!(mount.what, mounts::What::Bind(_))
-}
-
-fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, disabled: bool) -> Result<Option<CgroupPlan>> {
-    let resources = linux.resources().as_ref().map(Resources::from_spec).transpose()?.unwrap_or_default();
-    if disabled {
-        return Ok(None);
-    }
-    let path = match linux.cgroups_path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
-        Some(path) => path.clone(),
-        // Beside the runtime's own cgroup where it may not write at the top.
-        None if host.is_machine_root() => Path::new("/").join(id.as_str()),
-        None => PathBuf::from(id.as_str()),
-    };
-    let tolerance = if host.is_machine_root() { Tolerance::Strict } else { Tolerance::Rootless };
-    Ok(Some(CgroupPlan { path, resources, tolerance }))
 }
 
 #[cfg(test)]

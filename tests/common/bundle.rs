@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// Where Debian's busybox-static puts it.
-const BUSYBOX: &str = "/usr/bin/busybox";
+/// Where every Debian's busybox-static can be found, with and without a merged /usr.
+const BUSYBOX: &str = "/bin/busybox";
 
 /// The applets that payloads of the tests call.
 const APPLETS: &[&str] = &[

@@ -89,6 +89,17 @@ pub(super) fn remount(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Resul
         .context(|| format!("mount -o remount,bind with attributes {set:#x}"))
 }
 
+/// Makes the mount that a directory is on a slave: what is mounted there stays in this namespace.
+pub(super) fn make_holder_slave(directory: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
+    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
+    let mountinfo = proc.read("self/mountinfo")?;
+    let holder = mountinfo.lines().filter_map(ids_and_point).find(|(id, ..)| *id == stat.stx_mnt_id);
+    let (_, _, point) = holder.ok_or_else(|| Error::system("mountinfo has no line for the mount of the rootfs"))?;
+    let point = crate::mountinfo::unescape(point);
+    rustix::mount::mount_change(&*point, MountPropagationFlags::DOWNSTREAM)
+        .context(|| format!("mount --make-slave `{point}`"))
+}
+
 /// The same for a mount and all below it, which mount(2) can't do in one: each by itself, found in mountinfo.
 pub(super) fn remount_tree(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Result<()> {
     let stat = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;

@@ -147,15 +147,15 @@ impl Mounter<'_> {
 
     /// Makes a new file system.
     pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
+        // What is filled first is made read-only afterwards.
+        let sealed = if fs.tmpcopyup { changes.attrs.set & attr::RDONLY } else { 0 };
+        let attrs = Attrs { set: changes.attrs.set & !sealed, ..changes.attrs };
         let (made, how) = match self.instance(fs)? {
             Ok(mount) => (Made::Detached(mount), "fsopen, fsmount in the parent, move_mount"),
-            Err(reason) => match (self.make(fs, changes.attrs), &fs.or_bind) {
+            Err(reason) => match (self.make(fs, attrs), &fs.or_bind) {
                 (Err(e), None) if e.errno() == Some(Errno::PERM) => return Err(reason.unwrap_or(e)),
                 (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
-                    self.session.recorder.fallback("bind instead", || format!("`{}`: {e}", fs.fstype));
-                    // The host's has mounts below it, which the new one would not have had.
-                    let below = Attrs { set: changes.attrs.set & attr::INHERITED, clear: 0 };
-                    return self.bind(bind, destination, Changes { recursive: below, ..changes });
+                    return self.bind_instead(fs, bind, destination, changes, &e);
                 }
                 (made, _) => (made?, "fsopen, fsmount, move_mount"),
             },
@@ -167,7 +167,7 @@ impl Mounter<'_> {
         };
         // What was given to fsmount, and that a new mount under a private one is private, needs no call.
         let private = changes.propagation.filter(|(p, _)| *p != Propagation::Private);
-        let rest = Changes { attrs: Attrs::default(), propagation: private, ..changes };
+        let rest = Changes { attrs: Attrs { set: sealed, clear: 0 }, propagation: private, ..changes };
         match made {
             Made::Detached(mount) => {
                 if fs.tmpcopyup {
@@ -182,8 +182,12 @@ impl Mounter<'_> {
             }
             Made::ByPath(why) => {
                 self.session.recorder.fallback("mount by path", || format!("`{}`: {why}", fs.fstype));
-                filesystem::mount_by_path(fs, changes.attrs, target.fd.as_fd(), self.proc)
-                    .map_err(|e| self.explain(fs, e))?;
+                match (filesystem::mount_by_path(fs, attrs, target.fd.as_fd(), self.proc), &fs.or_bind) {
+                    (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
+                        return self.bind_instead(fs, bind, destination, changes, &e);
+                    }
+                    (mounted, _) => mounted.map_err(|e| self.explain(fs, e))?,
+                }
                 let mount = self.reopen(destination)?;
                 if fs.tmpcopyup {
                     copy_up(target.fd.as_fd(), mount.as_fd())?;
@@ -192,6 +196,21 @@ impl Mounter<'_> {
                 Ok("mount(2)")
             }
         }
+    }
+
+    /// The host's instance, where a user namespace may have no new one.
+    fn bind_instead(
+        &mut self,
+        fs: &Filesystem,
+        bind: &Bind,
+        destination: &Path,
+        changes: Changes,
+        why: &Error,
+    ) -> Result<&'static str> {
+        self.session.recorder.fallback("bind instead", || format!("`{}`: {why}", fs.fstype));
+        // The host's has mounts below it, which the new one would not have had.
+        let below = Attrs { set: changes.attrs.set & attr::INHERITED, clear: 0 };
+        self.bind(bind, destination, Changes { recursive: below, ..changes })
     }
 
     /// The instance that the parent has made, or why it could not: the kernel may still give this process one.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use super::attach::Places;
 use super::slots::{Opened, Slots};
@@ -49,12 +49,7 @@ pub(super) fn attach(
         session.recorder.step("rootfs", since, || "OPEN_TREE_NAMESPACE, setns".into());
         return Root::new(mount, container, None, true);
     }
-    // Mounts made here must not appear on the host; those that the host makes may still appear below slave trees.
-    rustix::mount::mount_change(
-        "/",
-        rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC,
-    )
-    .context(|| "mount --make-rslave `/`")?;
+    keep_mounts_here(plan, container, proc)?;
     let all_here = slots.all_are_here(session)?;
     let moves_mounts = container.mount_api.moves_mounts();
     let late = match &container.change_late {
@@ -77,6 +72,24 @@ pub(super) fn attach(
         }
     });
     Root::new(mount, container, late, false)
+}
+
+fn open_slash() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/", flags, Mode::empty()).context(|| "open `/`")
+}
+
+/// Mounts made here must not appear on the host; those that the host makes may still appear below slave trees.
+fn keep_mounts_here(plan: &ChildPlan, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+    // Where sources are bound by path a shared one must be shared until it is: only what the root is mounted on must not.
+    if container.leaves_host_shared(plan.shape.hooks) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty());
+        let rootfs = rootfs.context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
+        return legacy::make_holder_slave(rootfs.as_fd(), proc);
+    }
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context(|| "mount --make-rslave `/`")
 }
 
 /// Attaches the tree that the parent has sent, or, if it could not, one that is cloned here by path.
@@ -183,6 +196,10 @@ impl Root {
             return Ok(());
         }
         let since = session.recorder.now();
+        let host = match container.strategy {
+            Strategy::Mount => Some(open_slash()?),
+            _ => None,
+        };
         rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
         let how = match container.root_change {
             // Done, with the root.
@@ -196,6 +213,12 @@ impl Root {
                         _ => error,
                     }
                 })?;
+                if let Some(host) = host {
+                    // What is unmounted here must stay mounted on the host.
+                    rustix::process::fchdir(&host).context(|| "fchdir to the old root")?;
+                    rustix::mount::mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+                        .context(|| "mount --make-rslave the old root")?;
+                }
                 rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the old root")?;
                 "pivot_root"
             }

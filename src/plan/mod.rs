@@ -355,6 +355,14 @@ impl Plan {
     }
 }
 
+impl ContainerPlan {
+    /// Whether the child's copies of the host's mounts stay what they are until they are left behind. Hooks could mount on
+    /// them, and a root that is moved needs a parent that is not shared.
+    pub fn leaves_host_shared(&self, hooks: bool) -> bool {
+        self.strategy == Strategy::Mount && self.root_change == RootChange::Pivot && !hooks
+    }
+}
+
 impl ChildPlan {
     /// Plans a process that joins a running container, whose namespaces, beside the pid namespace that the parent sets
     /// itself, are joined first.

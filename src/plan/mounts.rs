@@ -193,8 +193,9 @@ fn filesystem(
     sources: &mut Sources,
 ) -> Filesystem {
     let mut superblock = options.superblock;
-    // As mount(2) does: a new file system that is to be read-only is so in its superblock too.
-    if options.attrs.set & attr::RDONLY != 0 {
+    // As mount(2) does: a new file system that is to be read-only is so in its superblock too. One that is filled first can
+    // be so in its mount alone.
+    if options.attrs.set & attr::RDONLY != 0 && !options.tmpcopyup {
         superblock.push("ro".into());
     }
     let mut data = options.data;

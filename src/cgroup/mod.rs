@@ -234,7 +234,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A process that is gone, or has left the container's cgroup.
-    pub(crate) fn into_fd_of(&self, pid: i32, proc: &Proc) -> Result<Option<OwnedFd>> {
+    pub(crate) fn fd_beside(&self, pid: i32, proc: &Proc) -> Result<Option<OwnedFd>> {
         let Some(place) = self.record.v2() else { return Ok(None) };
         let text = proc.read(&format!("{pid}/cgroup"))?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();

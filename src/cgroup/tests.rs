@@ -158,7 +158,7 @@ fn whole_life() {
     let mut second = Process::start(&format!("read go; {} echo done; exec sleep 60", writes.collect::<String>()));
     if layout != Layout::V1 {
         cgroup.v2().unwrap().write("cgroup.procs", &second.pid().to_string()).unwrap();
-        let inside = cgroup.into_fd_of(second.pid(), &Proc::open().unwrap()).unwrap().unwrap();
+        let inside = cgroup.fd_beside(second.pid(), &Proc::open().unwrap()).unwrap().unwrap();
         assert!(rustix::fs::fstat(&inside).unwrap().st_ino == rustix::fs::fstat(cgroup.v2().unwrap()).unwrap().st_ino);
     }
     drop(second.0.stdin.take());

@@ -65,7 +65,7 @@ impl Slots {
                 if self.first > slot {
                     return match waiting {
                         Waiting::Opened(opened) => Ok(opened),
-                        Waiting::Staged => self.from_stage(slot).map(Opened::Tree),
+                        Waiting::Staged => self.staged(slot).map(Opened::Tree),
                     };
                 }
             }
@@ -77,7 +77,7 @@ impl Slots {
     }
 
     /// All that is left below a number on the stage: the parent put no more there than was asked for.
-    fn from_stage(&self, slot: u32) -> Result<OwnedFd> {
+    fn staged(&self, slot: u32) -> Result<OwnedFd> {
         let stage = self.stage.as_ref();
         let stage = stage.ok_or_else(|| ProtocolError::Inconsistent(format!("slot {slot} is on no stage")))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE

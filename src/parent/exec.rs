@@ -178,7 +178,7 @@ fn spawn_in(
     match (spawn::start(start), cgroup) {
         (Err(e), Some(cgroup)) if e.errno() == Some(Errno::BUSY) => {
             recorder.fallback("cgroup", || "EBUSY: in the cgroup of the container's first process".into());
-            let beside = cgroup.into_fd_of(init, proc)?;
+            let beside = cgroup.fd_beside(init, proc)?;
             spawn::start(&spawn::Start { cgroup: beside.as_ref().map(AsFd::as_fd), ..*start })
         }
         // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.

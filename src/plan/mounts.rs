@@ -253,6 +253,11 @@ fn cgroup(
     sources: &mut Sources,
 ) -> What {
     options.data.clear();
+    // A new instance in the host's cgroup namespace is the host's own, and would set its options anew: systemd's `nsdelegate`
+    // would be lost on the whole machine.
+    if around.host.cgroups.layout() == Layout::V2 && !around.namespaces.has(flag::CGROUP) {
+        return What::Bind(host_tree("/sys/fs/cgroup", sources));
+    }
     if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
         // The superblock is the machine's one and only: read-only is a matter of the mount.
         options.attrs.set &= !attr::RDONLY;

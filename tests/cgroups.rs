@@ -82,7 +82,7 @@ fn v2_only() {
     lives_in_its_cgroups(&mut case);
     let pid = case.running();
     assert!(fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().contains(&format!("0::/{}", case.id)));
-    assert!(look::v2().unwrap().join(&case.id).join("cgroup.kill").exists());
+    assert!(look::v2().unwrap().join(&case.id).join("cgroup.freeze").exists());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Environment:
 //!
 //! * `TANDEM_BIN`: the runtime to test instead of the one Cargo built (a peer, or a release build).
+//! * `TANDEM_TEST_MOMENTS`: how many moments `crash` tries, 60 by itself.
 //! * `TANDEM_SKIPS`: a file to which each skip is appended, so that a runner can count them.
 #![allow(dead_code)] // Every test binary compiles this module and uses its own part of it.
 

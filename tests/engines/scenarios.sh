@@ -14,10 +14,8 @@
 # All it prints on stdout is compared; names, ids and paths that differ by nature are replaced first.
 
 # Those of --quick: of each area what has broken most, or touches most.
-QUICK=(run_facts run_exit_code run_command_errors run_terminal run_hooks exec_facts exec_exit_code exec_userns stop
-    pause remove orphans memory pids_limit cpus update cgroup_namespace cgroup_writable read_only volume
-    volume_recursive userns userns_image privileged capabilities seccomp_profile device_cgroup sysctl
-    network_container pid_host_kill pod pod_pid)
+QUICK=(run_facts run_exit_code run_terminal exec_facts stop pause memory update read_only volume userns
+    capabilities device_cgroup pod)
 
 # --- run -------------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ fn unmount_below(case: &Case, name: &str) {
 fn a_bind_of_the_hosts_root_is_the_hosts_root_beside_a_pinned_namespace() {
     let test = "a_bind_of_the_hosts_root_is_the_hosts_root_beside_a_pinned_namespace";
     let pin = "mount -t tmpfs run /run && mount --make-private /run && mkdir /run/pin && touch /run/pin/mnt && \
-               unshare --mount=/run/pin/mnt true && grep -q ' /run/pin/mnt .* nsfs ' /proc/self/mountinfo";
+               for try in 1 2 3 4 5; do unshare --mount=/run/pin/mnt true && break; done && grep -q ' /run/pin/mnt .* nsfs ' /proc/self/mountinfo";
     if !common::isolated(test, pin) {
         return;
     }

@@ -60,7 +60,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
             false => indexes.iter().try_for_each(|i| bind_by_path(session, &devices[*i], &dev, root, proc))?,
         }
     }
-    links(dev.fd.as_fd())?;
+    links(dev.fd.as_fd(), root)?;
     session.recorder.step("devices", since, || format!("{} nodes", container.devices.len()));
     Ok(())
 }
@@ -157,8 +157,10 @@ fn make_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root
         .context(|| "unmount the staged device nodes")
 }
 
-fn links(dev: BorrowedFd<'_>) -> Result<()> {
-    for (link, to) in LINKS {
+fn links(dev: BorrowedFd<'_>, root: &Root) -> Result<()> {
+    // Every runtime makes this one too, where the kernel has the file.
+    let core = root.places.find(Path::new("/proc/kcore"))?.map(|_| ("core", "/proc/kcore"));
+    for (link, to) in LINKS.into_iter().chain(core) {
         match rustix::fs::symlinkat(to, dev, link) {
             Ok(()) | Err(Errno::EXIST | Errno::ROFS) => {}
             Err(errno) => return Err(refused("symlink", format!("/dev/{link}"), errno)),

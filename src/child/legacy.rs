@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::mountinfo::Mount;
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::procfs::Proc;
 
@@ -93,41 +94,34 @@ pub(super) fn remount(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Resul
 pub(super) fn make_holder_slave(directory: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
     let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
     let mountinfo = proc.read("self/mountinfo")?;
-    let holder = mountinfo.lines().filter_map(ids_and_point).find(|(id, ..)| *id == stat.stx_mnt_id);
-    let (_, _, point) = holder.ok_or_else(|| Error::system("mountinfo has no line for the mount of the rootfs"))?;
-    let point = crate::mountinfo::unescape(point);
-    rustix::mount::mount_change(&*point, MountPropagationFlags::DOWNSTREAM)
-        .context(|| format!("mount --make-slave `{point}`"))
+    let holder = Mount::all(&mountinfo).find(|mount| mount.id == stat.stx_mnt_id);
+    let holder = holder.ok_or_else(|| Error::system("mountinfo has no line for the mount of the rootfs"))?;
+    rustix::mount::mount_change(&*holder.point, MountPropagationFlags::DOWNSTREAM)
+        .context(|| format!("mount --make-slave `{}`", holder.point))
 }
 
 /// The same for a mount and all below it, which mount(2) can't do in one: each by itself, found in mountinfo.
 pub(super) fn remount_tree(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Result<()> {
     let stat = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
     let mountinfo = proc.read("self/mountinfo")?;
-    let mounts: Vec<(u64, u64, &str)> = mountinfo.lines().filter_map(ids_and_point).collect();
+    let mounts: Vec<Mount<'_>> = Mount::all(&mountinfo).collect();
     remount(mount, attrs, proc)?;
     let mut parents = vec![stat.stx_mnt_id];
     while let Some(parent) = parents.pop() {
-        for (id, _, point) in mounts.iter().filter(|(_, of, _)| *of == parent) {
-            parents.push(*id);
-            let point = crate::mountinfo::unescape(point);
+        for child in mounts.iter().filter(|mount| mount.parent == parent) {
+            parents.push(child.id);
             // A mount point is no symlink, and nobody of the container is here yet to move it.
-            let below = rustix::fs::open(&*point, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-            let below = below.context(|| format!("open `{point}`"))?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let below = rustix::fs::open(&*child.point, flags, Mode::empty());
+            let below = below.context(|| format!("open `{}`", child.point))?;
             let found = rustix::fs::statx(&below, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
             // What is covered by a further mount can't be reached, nor be seen.
-            if found.stx_mnt_id == *id {
-                remount(std::os::fd::AsFd::as_fd(&below), attrs, proc).context(|| format!("`{point}`"))?;
+            if found.stx_mnt_id == child.id {
+                remount(std::os::fd::AsFd::as_fd(&below), attrs, proc).context(|| format!("`{}`", child.point))?;
             }
         }
     }
     Ok(())
-}
-
-fn ids_and_point(line: &str) -> Option<(u64, u64, &str)> {
-    let mut fields = line.split(' ');
-    let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((id, parent, fields.nth(2)?))
 }
 
 /// `MS_*` for `MOUNT_ATTR_*`.

@@ -1,7 +1,7 @@
 //! Why the kernel refuses a user namespace a new proc or sysfs.
 
 use crate::error::Error;
-use crate::mountinfo::unescape;
+use crate::mountinfo::Mount;
 use crate::procfs::Proc;
 
 /// Directories that the kernel has made for nothing but to mount on (`sysfs_create_mount_point` and its like): what is
@@ -39,7 +39,7 @@ fn advice(fstype: &str, mountinfo: &str) -> String {
     let rule = format!(
         "mount_too_revealing: a user namespace may mount a new {fstype} only where a {fstype} that hides nothing is visible"
     );
-    let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let mounts: Vec<Mount> = Mount::all(mountinfo).collect();
     let visible: Vec<&Mount> = mounts.iter().filter(|m| m.fstype == fstype && m.root == "/").collect();
     if visible.is_empty() {
         return format!("{rule}; here is none");
@@ -63,24 +63,6 @@ fn few(all: &[String]) -> String {
     match all.len().saturating_sub(FEW) {
         0 => first,
         more => format!("{first} and {more} more"),
-    }
-}
-
-struct Mount<'a> {
-    id: &'a str,
-    parent: &'a str,
-    root: &'a str,
-    point: String,
-    fstype: &'a str,
-}
-
-impl Mount<'_> {
-    fn parse(line: &str) -> Option<Mount<'_>> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ');
-        let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
-        let (root, point) = (fields.next()?, unescape(fields.next()?));
-        Some(Mount { id, parent, root, point, fstype: filesystem.split(' ').next()? })
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::mountinfo::Mount;
 use crate::procfs::Proc;
 
 /// Where they are.
@@ -23,14 +24,8 @@ impl Pinned {
     }
 
     fn parse(mountinfo: &str) -> Pinned {
-        let pinned = mountinfo.lines().filter_map(|line| {
-            let (mount, filesystem) = line.split_once(" - ")?;
-            let mut fields = mount.split(' ').skip(3);
-            let (root, point) = (fields.next()?, fields.next()?);
-            let is_one = filesystem.starts_with("nsfs ") && root.starts_with("mnt:[");
-            is_one.then(|| PathBuf::from(crate::mountinfo::unescape(point)))
-        });
-        Pinned(pinned.collect())
+        let pinned = Mount::all(mountinfo).filter(|mount| mount.fstype == "nsfs" && mount.root.starts_with("mnt:["));
+        Pinned(pinned.map(|mount| PathBuf::from(mount.point)).collect())
     }
 
     /// One that a recursive clone of a path would hold.

@@ -25,7 +25,7 @@ use crate::protocol::{Slot, ToChild};
 /// Opens all sources of the plan where the plan says, and sends them, in batches that fit the limit of open files. What
 /// can't be opened is an empty slot: the child then takes the path-based way, if it still can.
 pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
-    match plan.mounts.sources {
+    match plan.mount_strategy.sources {
         // While the child enters its namespaces.
         SourcesFrom::Here => Opener::new(plan, talk)?.stream(plan, talk),
         SourcesFrom::ChildsNamespace => {
@@ -90,9 +90,9 @@ struct Opener<'a> {
 
 impl<'a> Opener<'a> {
     fn new(plan: &'a Plan, talk: &Conversation<'a>) -> Result<Opener<'a>> {
-        let attaches = plan.mounts.strategy != Strategy::Mount;
+        let attaches = plan.mount_strategy.strategy != Strategy::Mount;
         // In the child's own namespace there are none: the kernel leaves them out of a copy.
-        let looks = attaches && plan.mounts.sources != SourcesFrom::ChildsNamespace && plan.binds_trees();
+        let looks = attaches && plan.mount_strategy.sources != SourcesFrom::ChildsNamespace && plan.binds_trees();
         let pinned = if looks { Pinned::find(talk.proc)? } else { Pinned::default() };
         Ok(Opener {
             plan,

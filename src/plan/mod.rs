@@ -60,7 +60,7 @@ pub struct Plan {
     /// None with `--cgroup-manager disabled`.
     pub cgroup: Option<CgroupPlan>,
     /// How the mounts come about.
-    pub mounts: MountStrategy,
+    pub mount_strategy: MountStrategy,
     /// What to open for the child.
     pub sources: Vec<Source>,
     /// The device nodes, which [`Source::Device`] counts.
@@ -290,7 +290,7 @@ impl Plan {
             namespaces.leave_out(flag::MOUNT);
         }
         Ok(Plan {
-            mounts: strategy,
+            mount_strategy: strategy,
             oci_version: spec.version().clone(),
             bundle: bundle.into(),
             rootfs,

@@ -126,7 +126,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
     let from = systemd.as_ref().map(from).unwrap_or_default();
     recorder.step("plan", since, || format!("`{}`, {}{from}", config.display(), proc.describe()));
-    recorder.step("strategy", since, || plan.mount_strategy.describe());
+    recorder.step("strategy", recorder.now(), || plan.mount_strategy.describe());
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;

@@ -67,6 +67,9 @@ pub(super) fn propagate(mount: BorrowedFd<'_>, to: Propagation, recursive: bool,
     rustix::mount::mount_change(&*Proc::path_of(mount), flags).context(|| format!("mount --make-{to:?}"))
 }
 
+/// `ST_NOSYMFOLLOW` of statfs(2), Linux 5.10.
+const ST_NOSYMFOLLOW: u64 = 0x2000;
+
 /// Changes attributes of the mount at an fd. Flags that nothing is said about stay: a user namespace may not drop
 /// those it inherited, and mount(2) wants the whole list.
 pub(super) fn remount(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Result<()> {
@@ -79,10 +82,14 @@ pub(super) fn remount(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> Resul
         (StatVfsMountFlags::NOEXEC, attr::NOEXEC),
         (StatVfsMountFlags::NOATIME, attr::NOATIME),
         (StatVfsMountFlags::NODIRATIME, attr::NODIRATIME),
+        (StatVfsMountFlags::from_bits_retain(ST_NOSYMFOLLOW), attr::NOSYMFOLLOW),
     ] {
         if has.contains(flag) {
             set |= bit;
         }
+    }
+    if !has.intersects(StatVfsMountFlags::NOATIME | StatVfsMountFlags::RELATIME) {
+        set |= attr::STRICTATIME;
     }
     set = (set & !attrs.clear) | attrs.set;
     proc.enter()?;

@@ -75,7 +75,9 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     process::apply(&plan.process, &proc)?;
     process::close_other_fds(plan.process.preserve_fds, &proc)?;
     let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
-    // The image's files are looked at next, and the rights to guard it given up: no way to the host's procfs is left.
+    // The image's files are looked at next, and the rights to guard it given up: no way to the host's procfs is left, not as
+    // the working directory either, where mount(2) was called.
+    rustix::process::chdir("/").context(|| "chdir to `/`")?;
     drop(proc);
     let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
     let start = identity::become_user(session, &plan, terminal, filter)?;
@@ -100,6 +102,8 @@ fn build(
     mounts::mount_all(&mut mounter, container)?;
     dev::populate(&mut mounter, container)?;
     rootfs::make_working_directory(&root, &plan.process.cwd)?;
+    // Before anybody else looks: a path that leads into the container would meet the stage on top of it.
+    slots.take_stage().as_ref().map_or(Ok(()), enter::unmount_stage)?;
     if plan.shape.hooks {
         let shown = root.show_host(session, &mut slots, container, proc)?;
         session.flush_trace()?;
@@ -111,10 +115,9 @@ fn build(
         }
     }
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
-    root.change_late(session, container)?;
+    root.change(session, container)?;
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;
-    slots.take_stage().as_ref().map_or(Ok(()), enter::unmount_stage)?;
     root.finish(session, container, proc)?;
     Ok(terminal)
 }

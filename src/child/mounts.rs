@@ -56,7 +56,9 @@ fn options(mount: &MountPlan) -> String {
     let mut words: Vec<String> = attr::words(mount.attrs.set).map(str::to_owned).collect();
     words.extend(attr::words(mount.recursive_attrs.set).map(|word| format!("r{word}")));
     if let What::Filesystem(fs) = &mount.what {
-        words.extend(Some(fs.options()).filter(|options| !options.is_empty()));
+        // A read-only file system is so in its superblock too; once is enough to read.
+        let more: Vec<String> = fs.options().into_iter().filter(|word| !words.contains(word)).collect();
+        words.extend(more);
     }
     if words.is_empty() { String::new() } else { format!(" with `{}`", words.join(",")) }
 }

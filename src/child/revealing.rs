@@ -6,8 +6,9 @@ use crate::procfs::Proc;
 
 /// Directories that the kernel has made for nothing but to mount on (`sysfs_create_mount_point` and its like): what is
 /// mounted there hides nothing.
-const EMPTY_BY_NATURE: [&str; 13] = [
+const EMPTY_BY_NATURE: [&str; 14] = [
     "/sys/fs/binfmt_misc",
+    "/fs/nfsd",
     "/fs/selinux",
     "/fs/smackfs",
     "/fs/cgroup",

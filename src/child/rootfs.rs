@@ -50,13 +50,12 @@ pub(super) fn attach(
         return Root::new(mount, container, None, true);
     }
     keep_mounts_here(plan, container, proc)?;
-    let all_here = slots.all_are_here(session)?;
+    let not_here = slots.why_not_all(session)?;
     let moves_mounts = container.mount_api.moves_mounts();
     let late = match &container.change_late {
         Some(why) => Some(why.clone()),
         None if !moves_mounts => Some("the kernel moves no trees".into()),
-        None if !all_here => Some("a source needs a path of the host".into()),
-        None => None,
+        None => not_here.map(str::to_owned),
     };
     let sent = slots.take(session, 0)?;
     let mount = match moves_mounts {
@@ -140,9 +139,8 @@ fn bind_by_path(container: &ContainerPlan, proc: &Proc) -> Result<OwnedFd> {
     let target = open()?;
     legacy::bind_path(&container.rootfs, true, false, target.as_fd(), proc)?;
     let mount = open()?;
-    if container.propagation.0 != Propagation::Slave {
-        legacy::propagate(mount.as_fd(), Propagation::Private, true, proc)?;
-    }
+    let (propagation, recursive) = super::enter::of_root(container);
+    legacy::propagate(mount.as_fd(), propagation, recursive, proc)?;
     Ok(mount)
 }
 
@@ -162,11 +160,6 @@ impl Root {
             None => self.change(session, container),
             Some(_) => Ok(()),
         }
-    }
-
-    /// Changes the root after the mounts, unless that is done.
-    pub(super) fn change_late(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
-        self.change(session, container)
     }
 
     /// Lets hooks see the host, where the root is changed already and they expect that it is not. Returns whether it did.
@@ -190,8 +183,8 @@ impl Root {
         super::enter::hide_host(&self.mount)
     }
 
-    /// The point of no return: this becomes `/`, and the host is gone.
-    fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
+    /// The point of no return: this becomes `/`, and the host is gone. Once; where that is done there is nothing to do.
+    pub(super) fn change(&mut self, session: &mut ChildSession, container: &ContainerPlan) -> Result<()> {
         if self.changed {
             return Ok(());
         }
@@ -207,7 +200,8 @@ impl Root {
             RootChange::Pivot => {
                 // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
                 rustix::process::pivot_root(".", ".").map_err(|errno| {
-                    let error = Error::call("pivot_root", errno);
+                    let error = Error::call("pivot_root", errno)
+                        .context(format!("change the root to `{}`", container.rootfs.display()));
                     match errno {
                         Errno::INVAL => error.advise("a root on a ramfs needs --no-pivot"),
                         _ => error,

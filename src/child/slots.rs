@@ -50,11 +50,18 @@ impl Slots {
         self.stage.take()
     }
 
-    /// Waits for the first batch. Returns whether it is all there is, with a tree in each: then nothing that follows
-    /// needs a path of the host.
-    pub(super) fn all_are_here(&mut self, session: &mut ChildSession) -> Result<bool> {
+    /// Waits for the first batch. None if it is all there is, with a tree in each: then nothing that follows needs a path of
+    /// the host. Else what is lacking.
+    pub(super) fn why_not_all(&mut self, session: &mut ChildSession) -> Result<Option<&'static str>> {
         self.receive(session)?;
-        Ok(self.last_came && self.waiting.iter().all(|slot| matches!(slot, Waiting::Opened(Opened::Tree(_)))))
+        let trees = self.waiting.iter().all(|slot| matches!(slot, Waiting::Opened(Opened::Tree(_))));
+        Ok(match (trees, self.last_came) {
+            (true, true) => None,
+            (false, _) => Some("a source needs a path of the host"),
+            (true, false) => {
+                Some("there are more sources than one message holds, of which some may need a path of the host")
+            }
+        })
     }
 
     /// Takes a slot. Slots come in the order of the plan; those before it are dropped.

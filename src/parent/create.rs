@@ -106,7 +106,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
     let (spec, text) = load::spec(&config)?;
     let proc = request.state.proc();
-    let host = Host::look(&spec, proc)?;
+    let host = Host::look_for_mounts(&spec, proc)?;
     let keyring = format!("_ses.{id}");
     let extras = Extras {
         preserve_fds: request.preserve_fds,

@@ -43,8 +43,10 @@ fn owned(pid: i32, name: &str, proc: &Proc) -> Result<OwnedFd> {
     let namespace = proc.open_namespace(&who, name)?;
     let user = proc.open_namespace(&who, "user")?;
     let owner = sys::namespace::owner(namespace.as_fd()).context(|| "ioctl NS_GET_USERNS")?;
+    let own = proc.open_namespace("self", "user")?;
     let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).context(|| "fstat");
-    match number(&owner)? == number(&user)? {
+    let user = number(&user)?;
+    match number(&owner)? == user && user != number(&own)? {
         true => Ok(namespace),
         false => Err(Error::system(format!("the container's user namespace does not own its {name} namespace"))),
     }

@@ -112,19 +112,23 @@ impl ForChildren {
 /// stays read-only for the container's root, where one taken on the host could be made writable.
 pub(super) struct InMountNamespace(Option<WayBack>);
 
-/// The mount namespace and the working directory that this process comes from. Dropped, it goes back if it has not yet:
+/// The mount namespace, the root and the working directory that this process comes from. Dropped, it goes back if it has not yet:
 /// whatever failed elsewhere, what is undone is undone where it was made.
 struct WayBack {
     namespace: OwnedFd,
+    root: OwnedFd,
     cwd: OwnedFd,
     taken: bool,
 }
 
 impl WayBack {
     fn remember(proc: &Proc) -> Result<WayBack> {
-        let cwd = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let cwd = cwd.context(|| "open the working directory")?;
-        Ok(WayBack { namespace: proc.open_namespace("self", "mnt")?, cwd, taken: false })
+        let open = |path: &str| {
+            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            fd.context(|| format!("open `{path}`"))
+        };
+        let namespace = proc.open_namespace("self", "mnt")?;
+        Ok(WayBack { namespace, root: open("/")?, cwd: open(".")?, taken: false })
     }
 
     fn take(mut self) -> Result<()> {
@@ -134,6 +138,9 @@ impl WayBack {
     fn go(&mut self) -> Result<()> {
         nix::sched::setns(&self.namespace, CloneFlags::CLONE_NEWNS)
             .context(|| "setns back to the runtime's own mount namespace")?;
+        // setns goes to the namespace's own root, which a chroot around this process is not.
+        rustix::process::fchdir(&self.root).context(|| "fchdir back to the root")?;
+        rustix::process::chroot(".").context(|| "chroot back")?;
         rustix::process::fchdir(&self.cwd).context(|| "fchdir back to the working directory")?;
         self.taken = true;
         Ok(())
@@ -160,11 +167,19 @@ pub(super) fn in_copy<T>(proc: &Proc, act: impl FnOnce() -> Result<T>) -> Result
 
 impl InMountNamespace {
     /// Enters. An ordinary user has no right to, and none to open trees either: the child takes the path-based way.
-    pub(super) fn enter(pid: i32, proc: &Proc, recorder: &mut Recorder) -> Result<InMountNamespace> {
+    ///
+    /// In a `copy` of it, where the child goes on meanwhile: what it mounts is no source.
+    pub(super) fn enter(pid: i32, copy: bool, proc: &Proc, recorder: &mut Recorder) -> Result<InMountNamespace> {
         let back = WayBack::remember(proc)?;
         let theirs = proc.open_namespace(&pid.to_string(), "mnt")?;
         match nix::sched::setns(&theirs, CloneFlags::CLONE_NEWNS) {
-            Ok(()) => Ok(InMountNamespace(Some(back))),
+            Ok(()) => {
+                let there = InMountNamespace(Some(back));
+                if copy {
+                    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare a mount namespace")?;
+                }
+                Ok(there)
+            }
             Err(nix::errno::Errno::EPERM) => {
                 recorder
                     .fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());

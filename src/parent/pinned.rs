@@ -28,13 +28,13 @@ impl Pinned {
         Pinned(pinned.map(|mount| PathBuf::from(mount.point)).collect())
     }
 
-    /// One that a recursive clone of a path would hold.
+    /// One that a recursive clone of a path would hold; not the path itself, which is then what is asked for.
     pub(super) fn below(&self, path: &Path) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
         let real = std::fs::canonicalize(path).ok()?;
-        self.0.iter().find(|pin| pin.starts_with(&real)).map(|pin| pin.display().to_string())
+        self.0.iter().find(|pin| pin.starts_with(&real) && **pin != real).map(|pin| pin.display().to_string())
     }
 }
 
@@ -53,6 +53,7 @@ mod tests {
         assert_eq!(pinned.0, [Path::new("/run/snapd/ns/a b.mnt")]);
         assert!(pinned.below(Path::new("/")).is_some());
         assert!(pinned.below(Path::new("/proc")).is_none());
+        assert!(Pinned(vec!["/proc".into()]).below(Path::new("/proc")).is_none());
         assert!(Pinned::default().below(Path::new("/")).is_none());
     }
 }

@@ -31,9 +31,12 @@ pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
         SourcesFrom::ChildsNamespace => {
             talk.await_namespaces(&plan.child)?;
             let mut opener = Opener::new(plan, talk)?;
+            // The child begins with the first batch.
+            let copy = plan.sources.len() > batch_size();
             // In the runtime's own mount namespace, where it may.
             opener.make_instances(plan);
-            let there = namespaces::InMountNamespace::enter(talk.child.pid, talk.proc, &mut talk.session.recorder)?;
+            let there =
+                namespaces::InMountNamespace::enter(talk.child.pid, copy, talk.proc, &mut talk.session.recorder)?;
             let streamed = opener.stream(plan, talk);
             there.leave()?;
             streamed

@@ -46,12 +46,21 @@ impl Host {
         Ok(Host {
             root,
             initial_userns,
-            mount_api: mount_api(root && initial_userns),
+            mount_api: MountApi::default(),
             strategy: std::env::var(OVERRIDE).ok().filter(|name| !name.is_empty()),
             cgroups: Hierarchies::detect(proc)?,
             selinux: selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: apparmor && starts_with_y("/sys/module/apparmor/parameters/enabled"),
         })
+    }
+
+    /// Looks at what a container's mounts need to know, too.
+    ///
+    /// # Errors
+    /// As [`Host::look`].
+    pub(crate) fn look_for_mounts(spec: &Spec, proc: &Proc) -> Result<Host> {
+        let host = Host::look(spec, proc)?;
+        Ok(Host { mount_api: mount_api(host.is_machine_root()), ..host })
     }
 
     /// Whether the runtime has the machine's own root rights.

@@ -9,7 +9,7 @@ use super::host::Host;
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
-use super::strategy::{MountStrategy, names_host};
+use super::strategy::{MountStrategy, Strategy, names_host};
 use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 
@@ -88,12 +88,12 @@ impl Filesystem {
     }
 
     /// Its options as the user wrote them, for errors.
-    pub fn options(&self) -> String {
+    pub fn options(&self) -> Vec<String> {
         let data = self.data.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
             None => key.clone(),
         });
-        self.superblock.iter().cloned().chain(data).collect::<Vec<_>>().join(",")
+        self.superblock.iter().cloned().chain(data).collect()
     }
 }
 
@@ -141,6 +141,7 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
     let options = Options::parse(mount.options().as_deref().unwrap_or_default(), at)?;
     let typ = mount.typ().as_deref().unwrap_or(if options.bind.is_some() { "bind" } else { "" });
     let (mut attrs, recursive_attrs) = (options.attrs, options.recursive_attrs);
+    check(typ, &options, at)?;
     let propagation = options.propagation.unwrap_or((Propagation::Private, true));
     let what = match typ {
         _ if typ == "bind" || options.bind.is_some() => What::Bind(bind(mount, &options, at, around, sources)?),
@@ -151,6 +152,30 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
         _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, sources)),
     };
     Ok(MountPlan { destination, what, attrs, recursive_attrs, propagation })
+}
+
+/// What an option can't mean here.
+fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
+    let refuse = |why: String| Err(Error::config(format!("`{at}.options`: {why}")));
+    if options.bind.is_none() && typ != "bind" && (options.source_nofollow || options.copy_symlink) {
+        return refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
+    }
+    if matches!(typ, "cgroup" | "cgroup2")
+        && let Some((key, _)) = options.data.first()
+    {
+        return refuse(format!("`{key}` is no option of a cgroup mount"));
+    }
+    // Relative to what would depend on who makes it, and when.
+    let directories = options.data.iter().filter(|(key, _)| {
+        typ == "overlay" && matches!(key.as_str(), "lowerdir" | "upperdir" | "workdir" | "lowerdir+" | "datadir+")
+    });
+    for (key, value) in directories {
+        let mut parts = value.iter().flat_map(|value| value.split(':')).filter(|part| !part.is_empty());
+        if let Some(part) = parts.find(|part| !part.starts_with('/')) {
+            return refuse(format!("`{key}`: `{part}` is not absolute"));
+        }
+    }
+    Ok(())
 }
 
 /// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
@@ -219,7 +244,7 @@ fn made_by_parent(typ: &str, mount: &Mount, around: &Surroundings<'_>) -> bool {
     let of = match typ {
         "proc" => flag::PID,
         "sysfs" => flag::NET,
-        _ => return names_host(mount) && around.strategy.late.is_none(),
+        _ => return names_host(mount) && around.strategy.strategy != Strategy::Mount && around.strategy.late.is_none(),
     };
     around.strategy.instances_by_parent && around.namespaces.has(of)
 }
@@ -231,7 +256,7 @@ fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static st
     match typ {
         _ if !in_userns => None,
         // Who may mount them is decided by the owner of the namespace that they show.
-        "proc" if !new(flag::PID) => Some("/proc"),
+        "proc" if !around.namespaces.has(flag::PID) => Some("/proc"),
         "sysfs" if !new(flag::NET) => Some("/sys"),
         "mqueue" if !new(flag::IPC) => Some("/dev/mqueue"),
         "cgroup2" if !new(flag::CGROUP) => Some("/sys/fs/cgroup"),

@@ -22,7 +22,8 @@ pub enum Source {
         /// One of its controllers, or its `name=`.
         controller: String,
     },
-    /// A new proc or sysfs of the container's own pid or network namespace.
+    /// A new file system that the parent makes: a proc or sysfs of the container's own pid or network namespace, or what is
+    /// made from paths of the host.
     Instance {
         #[allow(missing_docs)]
         fs: Filesystem,

@@ -133,6 +133,7 @@ impl MountStrategy {
         };
         let why = match strategy {
             _ if strategy != best => format!("{OVERRIDE} asks for it"),
+            Strategy::Namespace if wanted.no_pivot => "--no-pivot: nothing is pivoted".into(),
             Strategy::Namespace => String::new(),
             Strategy::Pivot => against_namespace.unwrap_or_default(),
             Strategy::Mount => against_pivot.unwrap_or_default(),
@@ -140,7 +141,8 @@ impl MountStrategy {
         let in_userns = namespaces.has_user() || !host.initial_userns;
         let instances_by_parent = wanted.instances_by_parent(strategy);
         let needs_proc = wanted.mounts.iter().any(is_proc_or_sysfs);
-        let by_child = wanted.mounts.iter().any(|m| names_host(m) && !wanted.parent_makes(m));
+        let parent_makes = |m| strategy != Strategy::Mount && wanted.parent_makes(m);
+        let by_child = wanted.mounts.iter().any(|m| names_host(m) && !parent_makes(m));
         let late = match () {
             () if strategy == Strategy::Namespace => None,
             () if hooks.before_pivot() => Some("hooks run before the root is changed"),
@@ -161,7 +163,7 @@ impl MountStrategy {
         Ok(MountStrategy { strategy, why, late, shows_host, sources, instances_by_parent })
     }
 
-    /// What of the new mount API is called: nothing that a kernel with mount(2) alone could not do.
+    /// What of the new mount API is called.
     pub fn api(&self, kernel: MountApi) -> MountApi {
         match self.strategy {
             // A mount that is attached can be changed by mount_setattr(2) all the same.
@@ -228,7 +230,8 @@ impl Wanted<'_> {
     fn instances_by_parent(&self, strategy: Strategy) -> bool {
         let host = self.host;
         let can = host.is_machine_root() && host.mount_api.fsopen && strategy != Strategy::Mount;
-        can && self.namespaces.has_user() && self.namespaces.has(flag::MOUNT)
+        // In a joined mount namespace the child looks for itself.
+        can && self.namespaces.has_user() && self.namespaces.new & flag::MOUNT != 0
     }
 }
 
@@ -264,13 +267,15 @@ const OF_THE_KERNEL: [&str; 14] = [
     "tmpfs",
 ];
 
+/// File systems of the network, which are made in the container's network namespace.
+const OF_THE_NETWORK: [&str; 9] = ["9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "nfsd", "smb3"];
+
 /// Whether a file system is made from paths, of a device or of directories: they are the host's.
 pub(super) fn names_host(mount: &Mount) -> bool {
     let kind = mount.typ().as_deref().unwrap_or_default();
-    let path = |source: &std::path::PathBuf| source.is_absolute();
-    let names =
-        mount.source().as_ref().is_some_and(path) || mount.options().iter().flatten().any(|word| word.contains('/'));
-    names && !matches!(kind, "" | "bind") && !is_bind(mount) && !OF_THE_KERNEL.contains(&kind)
+    let of_a_path = mount.source().as_ref().is_some_and(|source| source.is_absolute());
+    let of_no_path = matches!(kind, "" | "bind") || OF_THE_KERNEL.contains(&kind) || OF_THE_NETWORK.contains(&kind);
+    (kind == "overlay" || (of_a_path && !of_no_path)) && !is_bind(mount)
 }
 
 #[cfg(test)]

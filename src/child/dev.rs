@@ -65,6 +65,15 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
     Ok(())
 }
 
+/// Makes `/dev` read-only, now that all is in it.
+pub(super) fn seal(session: &mut ChildSession, root: &Root, proc: &Proc) -> Result<()> {
+    let dev = root.places.plain_directory(Path::new("/dev"))?;
+    let attrs = Attrs { set: attr::RDONLY, clear: 0 };
+    let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+    tree::change_attached(dev.fd.as_fd(), changes, root.api, proc, &mut session.recorder)
+        .context(|| "make `/dev` read-only")
+}
+
 /// What a device node's mount gets, whatever the host's `/dev` has.
 const SAFE: Attrs = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
 

@@ -118,6 +118,9 @@ fn build(
     root.change(session, container)?;
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;
+    if container.seal_dev {
+        dev::seal(session, &root, proc)?;
+    }
     root.finish(session, container, proc)?;
     Ok(terminal)
 }

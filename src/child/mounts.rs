@@ -149,6 +149,19 @@ impl Mounter<'_> {
 
     /// Makes a new file system.
     pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
+        // What mounts on these three decides what the container's processes trust.
+        let target = match destination.to_str() {
+            Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination)?,
+            _ => self.root.places.directory(destination)?,
+        };
+        let with_mode;
+        let fs = match fs.fstype.as_str() {
+            "tmpfs" if fs.data.iter().all(|(key, _)| key != "mode") => {
+                with_mode = fs.with_mode_of(target.fd.as_fd())?;
+                &with_mode
+            }
+            _ => fs,
+        };
         // What is filled first is made read-only afterwards.
         let sealed = if fs.tmpcopyup { changes.attrs.set & attr::RDONLY } else { 0 };
         let attrs = Attrs { set: changes.attrs.set & !sealed, ..changes.attrs };
@@ -161,11 +174,6 @@ impl Mounter<'_> {
                 }
                 (made, _) => (made?, "fsopen, fsmount, move_mount"),
             },
-        };
-        // What mounts on these three decides what the container's processes trust.
-        let target = match destination.to_str() {
-            Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination)?,
-            _ => self.root.places.directory(destination)?,
         };
         // What was given to fsmount, and that a new mount under a private one is private, needs no call.
         let private = changes.propagation.filter(|(p, _)| *p != Propagation::Private);
@@ -262,6 +270,16 @@ impl Mounter<'_> {
             Some(target) => Ok(target.fd),
             None => Err(Error::call(format!("reopen `{}`", destination.display()), Errno::NOENT)),
         }
+    }
+}
+
+impl Filesystem {
+    /// A tmpfs for which no mode was asked has that of the directory it covers, as under every runtime.
+    fn with_mode_of(&self, directory: BorrowedFd<'_>) -> Result<Filesystem> {
+        let mode = rustix::fs::fstat(directory).context(|| "fstat the mount point")?.st_mode & 0o7777;
+        let mut fs = self.clone();
+        fs.data.push(("mode".into(), Some(format!("{mode:o}"))));
+        Ok(fs)
     }
 }
 

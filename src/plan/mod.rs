@@ -121,6 +121,8 @@ pub struct ContainerPlan {
     pub fresh_devices: bool,
     /// Whether `/dev` is the container's to fill: links, console.
     pub own_dev: bool,
+    /// It is to be read-only once it is filled.
+    pub seal_dev: bool,
     #[allow(missing_docs)]
     pub masked_paths: Vec<PathBuf>,
     #[allow(missing_docs)]
@@ -217,7 +219,8 @@ impl Plan {
             sources.add(Source::Path { path: rootfs.clone(), recursive: true, nofollow: false });
         }
         let around = mounts::Surroundings { bundle, namespaces: &namespaces, host, label, strategy: &strategy };
-        let mounts = mounts::from_spec(spec, &around, &mut sources)?;
+        let mut mounts = mounts::from_spec(spec, &around, &mut sources)?;
+        let seal_dev = mounts.iter_mut().map(MountPlan::open_dev).filter(|opened| *opened).count() > 0;
         let own_mounts = namespaces.has(flag::MOUNT);
         let own_dev = own_mounts && !mounts.iter().any(binds_dev);
         let devices = if own_dev { devices::from_spec(Some(linux))? } else { vec![] };
@@ -261,6 +264,7 @@ impl Plan {
             devices: slotted,
             fresh_devices,
             own_dev,
+            seal_dev,
             masked_paths,
             readonly_paths,
             sysctls: sysctls(linux, &namespaces)?,

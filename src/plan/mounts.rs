@@ -28,6 +28,19 @@ pub struct MountPlan {
     pub propagation: (Propagation, bool),
 }
 
+impl MountPlan {
+    /// Of a read-only file system on `/dev`: lets it be filled first. Returns whether it is one.
+    pub(super) fn open_dev(&mut self) -> bool {
+        let What::Filesystem(fs) = &mut self.what else { return false };
+        if self.destination != Path::new("/dev") || self.attrs.set & attr::RDONLY == 0 {
+            return false;
+        }
+        self.attrs.set &= !attr::RDONLY;
+        fs.superblock.retain(|word| word != "ro");
+        true
+    }
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {

@@ -15,7 +15,7 @@
 
 # Those of --quick: of each area what has broken most, or touches most.
 QUICK=(run_facts run_exit_code run_terminal exec_facts stop pause memory update read_only volume userns
-    capabilities device_cgroup pod)
+    capabilities device_cgroup)
 
 # --- run -------------------------------------------------------------------------------------------------------------
 

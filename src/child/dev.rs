@@ -47,7 +47,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
                 attach(session, &tree, device, &dev, root, attrs, proc)
                     .context(|| format!("device `{}`", device.path.display()))?;
             }
-            Opened::Tree(_) => by_path.push((index, "move_mount is not to be had".to_owned())),
+            Opened::Tree(_) => by_path.push((index, "no move_mount in this strategy".to_owned())),
             Opened::Empty(reason) if root.sees_host() => by_path.push((index, reason.to_string())),
             Opened::Empty(reason) => return Err(reason.context(format!("device `{}`", device.path.display()))),
         }

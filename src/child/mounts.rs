@@ -82,7 +82,7 @@ impl Mounter<'_> {
             Opened::Tree(tree) if self.root.api.moves_mounts() => {
                 self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the parent, move_mount")
             }
-            Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "move_mount is not to be had"),
+            Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "no move_mount in this strategy"),
             Opened::Empty(reason) if self.root.sees_host() => {
                 self.bind_by_path(bind, destination, changes, &reason.to_string())
             }
@@ -240,7 +240,7 @@ impl Mounter<'_> {
     /// Makes a detached instance, or says why only mount(2) can make it.
     fn make(&self, fs: &Filesystem, attrs: Attrs) -> Result<Made> {
         if !self.root.api.fsopen || !self.root.api.moves_mounts() {
-            return Ok(Made::ByPath("fsopen or move_mount is not to be had".into()));
+            return Ok(Made::ByPath("no fsopen, or no move_mount, in this strategy".into()));
         }
         if let Some(why) = crate::filesystem::too_long_for_fsconfig(fs) {
             return Ok(Made::ByPath(why));

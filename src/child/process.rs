@@ -16,7 +16,11 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     }
     for limit in &process.rlimits {
         sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .context(|| format!("setrlimit {} to soft {}, hard {}", limit.name, limit.soft, limit.hard))?;
+            .context(|| format!("setrlimit {} to soft {}, hard {}", limit.name, limit.soft, limit.hard))
+            .map_err(|e| match e.errno() {
+                Some(Errno::PERM) => e.advise("a hard limit above the runtime's own needs CAP_SYS_RESOURCE"),
+                _ => e,
+            })?;
     }
     if let Some(s) = &process.scheduler {
         let attr = sys::process::SchedAttr {

@@ -54,7 +54,7 @@ pub(super) fn attach(
     let moves_mounts = container.mount_api.moves_mounts();
     let late = match &container.change_late {
         Some(why) => Some(why.clone()),
-        None if !moves_mounts => Some("the kernel moves no trees".into()),
+        None if !moves_mounts => Some("mounts are made by path".into()),
         None => not_here.map(str::to_owned),
     };
     let sent = slots.take(session, 0)?;

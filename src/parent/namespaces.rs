@@ -30,7 +30,7 @@ fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).context(doing)?;
     match crate::sys::namespace::kind(fd.as_fd()) {
         Ok(kind) if kind == flag => Ok(fd),
-        Ok(kind) => Err(Error::config(format!("it is a {} namespace", proc_name(kind))).context(doing())),
+        Ok(kind) => Err(Error::config(format!("it is of type `{}`", proc_name(kind))).context(doing())),
         Err(Errno::NOTTY) => Err(Error::config("it is no namespace").context(doing())),
         Err(errno) => Err(Error::call("ioctl NS_GET_NSTYPE", errno).context(doing())),
     }

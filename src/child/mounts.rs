@@ -149,19 +149,13 @@ impl Mounter<'_> {
 
     /// Makes a new file system.
     pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
+        let with_mode = self.with_mode_of_covered(fs, destination)?;
         // What mounts on these three decides what the container's processes trust.
         let target = match destination.to_str() {
             Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination)?,
             _ => self.root.places.directory(destination)?,
         };
-        let with_mode;
-        let fs = match fs.fstype.as_str() {
-            "tmpfs" if fs.data.iter().all(|(key, _)| key != "mode") => {
-                with_mode = fs.with_mode_of(target.fd.as_fd())?;
-                &with_mode
-            }
-            _ => fs,
-        };
+        let fs = with_mode.as_ref().unwrap_or(fs);
         // What is filled first is made read-only afterwards.
         let sealed = if fs.tmpcopyup { changes.attrs.set & attr::RDONLY } else { 0 };
         let attrs = Attrs { set: changes.attrs.set & !sealed, ..changes.attrs };
@@ -206,6 +200,18 @@ impl Mounter<'_> {
                 Ok("mount(2)")
             }
         }
+    }
+
+    /// A tmpfs for which no mode was asked has that of the directory it covers, if there is one: so crun and runc have it.
+    fn with_mode_of_covered(&self, fs: &Filesystem, destination: &Path) -> Result<Option<Filesystem>> {
+        if fs.fstype != "tmpfs" || fs.data.iter().any(|(key, _)| key == "mode") {
+            return Ok(None);
+        }
+        let Some(covered) = self.root.places.find(destination)? else { return Ok(None) };
+        let mode = rustix::fs::fstat(&covered.fd).context(|| "fstat the mount point")?.st_mode & 0o7777;
+        let mut fs = fs.clone();
+        fs.data.push(("mode".into(), Some(format!("{mode:o}"))));
+        Ok(Some(fs))
     }
 
     /// The host's instance, where a user namespace may have no new one.
@@ -270,16 +276,6 @@ impl Mounter<'_> {
             Some(target) => Ok(target.fd),
             None => Err(Error::call(format!("reopen `{}`", destination.display()), Errno::NOENT)),
         }
-    }
-}
-
-impl Filesystem {
-    /// A tmpfs for which no mode was asked has that of the directory it covers, as under every runtime.
-    fn with_mode_of(&self, directory: BorrowedFd<'_>) -> Result<Filesystem> {
-        let mode = rustix::fs::fstat(directory).context(|| "fstat the mount point")?.st_mode & 0o7777;
-        let mut fs = self.clone();
-        fs.data.push(("mode".into(), Some(format!("{mode:o}"))));
-        Ok(fs)
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) struct Mount<'a> {
     /// Below the root of the process that reads it.
     pub(crate) point: String,
     pub(crate) fstype: &'a str,
+    /// Options of the super block, separated by commas.
+    pub(crate) super_options: &'a str,
 }
 
 impl Mount<'_> {
@@ -18,17 +20,20 @@ impl Mount<'_> {
         let mut fields = mount.split(' ');
         let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
         let (root, point) = (fields.next()?, unescape(fields.next()?));
+        let mut filesystem = filesystem.split(' ');
+        let (fstype, _source) = (filesystem.next()?, filesystem.next());
         Some(Mount {
             id: id.parse().ok()?,
             parent: parent.parse().ok()?,
             root,
             point,
-            fstype: filesystem.split(' ').next()?,
+            fstype,
+            super_options: filesystem.next().unwrap_or_default(),
         })
     }
 
     /// Reads all lines.
-    pub(crate) fn all(text: &str) -> impl Iterator<Item = Mount<'_>> {
+    pub(crate) fn all(text: &str) -> impl DoubleEndedIterator<Item = Mount<'_>> {
         text.lines().filter_map(Mount::parse)
     }
 }
@@ -48,7 +53,7 @@ mod tests {
         let line = "36 35 98:0 /a /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root rw";
         let mount = Mount::parse(line).unwrap();
         assert_eq!((mount.id, mount.parent, mount.root, mount.fstype), (36, 35, "/a", "ext3"));
-        assert_eq!(mount.point, "/mnt 2");
+        assert_eq!((mount.point.as_str(), mount.super_options), ("/mnt 2", "rw"));
         assert!(Mount::parse("nonsense").is_none());
     }
 }

@@ -10,6 +10,7 @@ use super::dir::Dir;
 use super::processes;
 use super::record::{CgroupRecord, RecordDir};
 use crate::error::{Error, Result};
+use crate::mountinfo::{Mount, unescape};
 use crate::procfs::Proc;
 
 /// Where every distribution mounts cgroups.
@@ -293,31 +294,24 @@ fn v1_mount(controllers: &str, proc: &Proc, mountinfo: &mut Option<String>) -> R
 
 /// The mount point of the v1 hierarchy that has these controllers among its super block options.
 fn find_v1_mount(mountinfo: &str, controllers: &str) -> Option<String> {
-    mountinfo.lines().find_map(|line| {
-        let (fields, tail) = line.split_once(" - ")?;
-        let mut tail = tail.split(' ');
-        let (fstype, _source, options) = (tail.next()?, tail.next()?, tail.next()?);
-        let has = |wanted: &str| options.split(',').any(|option| option == wanted);
-        let matches = fstype == "cgroup" && controllers.split(',').all(has);
-        matches.then(|| crate::mountinfo::unescape(fields.split(' ').nth(4).unwrap_or_default()))
-    })
+    let mut mounts = Mount::all(mountinfo);
+    let found = mounts.find(|mount| {
+        let has = |wanted: &str| mount.super_options.split(',').any(|option| option == wanted);
+        mount.fstype == "cgroup" && controllers.split(',').all(has)
+    });
+    found.map(|mount| mount.point)
 }
 
 /// The part of a cgroup path that a mount of a part of the hierarchy shows; empty if it shows none of it.
 fn within_mount(own: &str, mount: &str, mountinfo: &str) -> String {
-    let mut root = mountinfo.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (crate::mountinfo::unescape(point) == mount).then(|| crate::mountinfo::unescape(root))
-    });
     // The last mount at a place is the one that is seen.
-    match root.next_back().as_deref().and_then(|root| own.strip_prefix(root)) {
+    let seen = Mount::all(mountinfo).rfind(|one| one.point == mount);
+    match seen.map(|one| unescape(one.root)).as_deref().and_then(|root| own.strip_prefix(root)) {
         Some(rest) if rest.starts_with('/') => rest.to_owned(),
         _ => String::new(),
     }
 }
 
-/// Undoes mountinfo's octal escapes for blank, tab, newline and backslash; see proc_pid_mountinfo(5).
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -132,7 +132,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, proc, dir: &dir, record, console, systemd, made: Made::new(&dir) };
+    let mut making = Making { request, dir: &dir, record, console, systemd, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let record = making.record;
@@ -145,7 +145,6 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
 /// What a `create` has in hand while it makes the container.
 struct Making<'a> {
     request: &'a Request<'a>,
-    proc: &'a Proc,
     dir: &'a ContainerDir,
     record: Record,
     console: Console,
@@ -169,7 +168,7 @@ impl Making<'_> {
 
         let mut cgroup = self.make_cgroup(plan, recorder)?;
         let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
-        let proc = self.proc;
+        let proc = self.request.state.proc();
         let joined = namespaces::open(&plan.namespaces.join)?;
         let image = Image::sealed(proc, recorder)?;
 
@@ -198,7 +197,7 @@ impl Making<'_> {
         let made = self.record.cgroup.as_ref();
         plan.place_cgroups(|controller| match made.and_then(|record| record.v1(controller)) {
             Some(dir) => Some(dir.full_path().into()),
-            None => hierarchies.own_dir(controller, self.proc),
+            None => hierarchies.own_dir(controller, proc),
         });
         let plan = &*plan;
 
@@ -232,7 +231,7 @@ impl Making<'_> {
     ) -> Result<Option<OwnedFd>> {
         let late = |c: &&Cgroup| !talk.child.in_cgroup() && c.record().unit.is_none() && c.into_fd().is_some();
         if let Some(cgroup) = cgroup.filter(late) {
-            talk.session.recorder.fallback("cgroup", || "clone3: ENOSYS: joined by cgroup.procs".into());
+            talk.session.recorder.fallback("cgroup", || "no clone3: joined by cgroup.procs".into());
             cgroup.join(talk.child.pid)?;
         }
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
@@ -249,7 +248,7 @@ impl Making<'_> {
         if let Some(score) = plan.child.process.oom_score_adj {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
         }
-        self.record.process = Some(ProcessId::of(pid, self.proc)?);
+        self.record.process = Some(ProcessId::of(pid, talk.proc)?);
         let state = crate::hooks::state_json(&self.record.state, "creating", pid);
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
         talk.send_filter(filter)?;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Error, Result};
 use crate::filesystem;
 use crate::plan::mounts::Filesystem;
+use crate::plan::namespaces::{flag, proc_name};
 use crate::plan::options::Attrs;
 use crate::procfs::Proc;
 use crate::sys;
@@ -61,19 +62,22 @@ fn proc_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
         Err(errno) => return Err(Error::call("fsconfig `pidns`", errno)),
     }
     drop(context);
-    let own = proc.open_namespace("self", "pid")?;
-    let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWPID);
-    set(namespace).context(|| "setns to the container's pid namespace")?;
-    let context = sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace");
-    set(&own).context(|| "setns back to the runtime's own pid namespace")?;
-    context
+    inside(namespace, flag::PID, proc, || {
+        sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace")
+    })
 }
 
 fn sysfs_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
-    let own = proc.open_namespace("self", "net")?;
-    let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::CLONE_NEWNET);
-    set(namespace).context(|| "setns to the container's network namespace")?;
-    let context = filesystem::open("sysfs").context(|| "fsopen `sysfs`");
-    set(&own).context(|| "setns back to the runtime's own network namespace")?;
-    context
+    inside(namespace, flag::NET, proc, || filesystem::open("sysfs").context(|| "fsopen `sysfs`"))
+}
+
+/// Runs `act` in another namespace of a kind, and goes back whatever came of it.
+fn inside<T>(namespace: &OwnedFd, kind: u32, proc: &Proc, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let name = proc_name(kind);
+    let own = proc.open_namespace("self", name)?;
+    let set = |to: &OwnedFd| nix::sched::setns(to, CloneFlags::from_bits_retain(kind as i32));
+    set(namespace).context(|| format!("setns to the container's {name} namespace"))?;
+    let result = act();
+    set(&own).context(|| format!("setns back to the runtime's own {name} namespace"))?;
+    result
 }

@@ -6,16 +6,19 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::mount::OpenTreeFlags;
 use rustix::process::{Resource, getrlimit};
 
 use super::conversation::Conversation;
 use super::pinned::Pinned;
-use super::stage::{self, Stage};
+use super::stage::Stage;
 use super::{instances, namespaces};
 use crate::error::{Context, Error, Result};
+use crate::filesystem;
 use crate::node;
 use crate::plan::Plan;
+use crate::plan::mounts::Filesystem;
+use crate::plan::options::{Attrs, attr};
 use crate::plan::sources::Source;
 use crate::plan::strategy::{SourcesFrom, Strategy};
 use crate::procfs::Proc;
@@ -27,31 +30,31 @@ use crate::protocol::{Slot, ToChild};
 pub(super) fn stream(plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
     match plan.mount_strategy.sources {
         // While the child enters its namespaces.
-        SourcesFrom::Here => Opener::new(plan, talk)?.stream(plan, talk),
+        SourcesFrom::Here => Opener::new(plan, talk)?.stream(talk),
         SourcesFrom::ChildsNamespace => {
             talk.await_namespaces(&plan.child)?;
             let mut opener = Opener::new(plan, talk)?;
             // The child begins with the first batch.
             let copy = plan.sources.len() > batch_size();
             // In the runtime's own mount namespace, where it may.
-            opener.make_instances(plan);
+            opener.make_instances();
             let there =
                 namespaces::InMountNamespace::enter(talk.child.pid, copy, talk.proc, &mut talk.session.recorder)?;
-            let streamed = opener.stream(plan, talk);
+            let streamed = opener.stream(talk);
             there.leave()?;
             streamed
         }
         SourcesFrom::Stage => {
             let mut opener = Opener::new(plan, talk)?;
             // While the child enters its namespaces.
-            opener.fill_stage(plan, talk)?;
+            opener.fill_stage(talk)?;
             talk.await_namespaces(&plan.child)?;
             opener.pid = talk.child.pid;
-            opener.make_instances(plan);
+            opener.make_instances();
             if let Some(stage) = &opener.stage {
                 talk.session.send(ToChild::Stage, &[stage.as_fd()])?;
             }
-            opener.stream(plan, talk)
+            opener.stream(talk)
         }
     }
 }
@@ -110,7 +113,8 @@ impl<'a> Opener<'a> {
 
     /// Puts every source that is a path of the host on the stage: all but the root, of which the namespace is made, and what
     /// hooks alone are shown.
-    fn fill_stage(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
+    fn fill_stage(&mut self, talk: &mut Conversation<'_>) -> Result<()> {
+        let plan = self.plan;
         let since = talk.session.recorder.now();
         let stage = Stage::new()?;
         for (slot, source) in plan.sources.iter().enumerate() {
@@ -127,8 +131,8 @@ impl<'a> Opener<'a> {
     }
 
     /// Makes the file systems that show the container's namespaces.
-    fn make_instances(&mut self, plan: &Plan) {
-        for (slot, source) in plan.sources.iter().enumerate() {
+    fn make_instances(&mut self) {
+        for (slot, source) in self.plan.sources.iter().enumerate() {
             if let Source::Instance { fs, attrs } = source {
                 let made = instances::make(fs, *attrs, self.pid, self.proc);
                 self.early.insert(slot, made.map(Early::Opened));
@@ -136,7 +140,8 @@ impl<'a> Opener<'a> {
         }
     }
 
-    fn stream(&mut self, plan: &Plan, talk: &mut Conversation<'_>) -> Result<()> {
+    fn stream(&mut self, talk: &mut Conversation<'_>) -> Result<()> {
+        let plan = self.plan;
         if plan.sources.is_empty() {
             return Ok(());
         }
@@ -195,8 +200,10 @@ impl<'a> Opener<'a> {
         }
         // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
         // `/dev/null`.
-        let safe = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let nodes = self.nodes.get_or_insert_with(|| stage::tmpfs(safe).context(|| "stage device nodes"));
+        let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
+        let nodes = self.nodes.get_or_insert_with(|| {
+            filesystem::make(&Filesystem::tmpfs(Some("755")), safe).context(|| "stage device nodes")
+        });
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);
         match node::make(nodes.as_fd(), &name, device) {

@@ -8,26 +8,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::MoveMountFlags;
 
 use crate::error::{Context, Result};
-
-/// A detached tmpfs.
-pub(super) fn tmpfs(attrs: MountAttrFlags) -> Result<OwnedFd> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_string, fsmount, fsopen};
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context(|| "fsopen tmpfs")?;
-    fsconfig_set_string(&context, "source", "tmpfs").context(|| "fsconfig source")?;
-    fsconfig_set_string(&context, "mode", "755").context(|| "fsconfig mode")?;
-    fsconfig_create(&context).context(|| "fsconfig create")?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).context(|| "fsmount tmpfs")
-}
+use crate::filesystem;
+use crate::plan::mounts::Filesystem;
+use crate::plan::options::Attrs;
 
 /// The stage, as it fills.
 pub(super) struct Stage(OwnedFd);
 
 impl Stage {
     pub(super) fn new() -> Result<Stage> {
-        tmpfs(MountAttrFlags::empty()).context(|| "make a stage for mount sources").map(Stage)
+        filesystem::make(&Filesystem::tmpfs(Some("755")), Attrs::default())
+            .context(|| "make a stage for mount sources")
+            .map(Stage)
     }
 
     /// Puts a detached tree on the stage, under the number of its slot.

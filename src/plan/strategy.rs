@@ -121,7 +121,7 @@ impl MountStrategy {
     pub(super) fn choose(wanted: &Wanted<'_>) -> Result<MountStrategy> {
         let Wanted { namespaces, host, hooks, .. } = wanted;
         let against_namespace = wanted.against_namespace();
-        let against_pivot = (!host.mount_api.moves_mounts()).then(|| lacks(host.mount_api));
+        let against_pivot = if host.mount_api.moves_mounts() { None } else { lacks(host.mount_api) };
         let best = match (&against_namespace, &against_pivot) {
             (None, _) => Strategy::Namespace,
             (_, None) => Strategy::Pivot,
@@ -188,8 +188,8 @@ impl MountStrategy {
     }
 }
 
-fn lacks(api: MountApi) -> String {
-    format!("the kernel has no {}", api.missing().unwrap_or("such call"))
+fn lacks(api: MountApi) -> Option<String> {
+    api.missing().map(|missing| format!("the kernel has no {missing}"))
 }
 
 fn asked(name: &str, against_namespace: Option<&str>, against_pivot: Option<&str>) -> Result<Strategy> {
@@ -205,8 +205,8 @@ impl Wanted<'_> {
     /// The first condition of [`Strategy::Namespace`] that does not hold.
     fn against_namespace(&self) -> Option<String> {
         let (namespaces, host) = (self.namespaces, self.host);
-        if let Some(missing) = host.mount_api.missing() {
-            return Some(format!("the kernel has no {missing}"));
+        if let Some(why) = lacks(host.mount_api) {
+            return Some(why);
         }
         let why = match () {
             () if namespaces.new & flag::MOUNT == 0 && namespaces.has(flag::MOUNT) => "the mount namespace is joined",

@@ -48,10 +48,10 @@ impl StateRoot {
         // Engines set it to an empty string for root.
         let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
         let proc = Arc::new(Proc::open()?);
-        let machine_root = rustix::process::geteuid().is_root() && proc.in_initial_userns()?;
-        let base = match (machine_root, runtime_dir) {
-            (false, Some(dir)) => Some(PathBuf::from(dir)),
-            (false, None) if !rustix::process::geteuid().is_root() => None,
+        let is_root = rustix::process::geteuid().is_root();
+        let base = match runtime_dir {
+            Some(dir) if !is_root || !proc.in_initial_userns()? => Some(PathBuf::from(dir)),
+            None if !is_root => None,
             _ => Some(PathBuf::from("/run")),
         };
         let path = match (root, &base) {

@@ -27,15 +27,7 @@ pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, cha
     }
     if readonly != 0 {
         let frame = mounter.reopen(at)?;
-        let attrs = Attrs { set: readonly, clear: 0 };
-        let seal = Changes { attrs, recursive: Attrs::default(), propagation: None };
-        super::tree::change_attached(
-            frame.as_fd(),
-            seal,
-            mounter.root.api,
-            mounter.proc,
-            &mut mounter.session.recorder,
-        )?;
+        super::tree::seal(frame.as_fd(), mounter.root.api, mounter.proc, &mut mounter.session.recorder)?;
     }
     Ok(())
 }

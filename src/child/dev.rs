@@ -68,10 +68,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
 /// Makes `/dev` read-only, now that all is in it.
 pub(super) fn seal(session: &mut ChildSession, root: &Root, proc: &Proc) -> Result<()> {
     let dev = root.places.plain_directory(Path::new("/dev"))?;
-    let attrs = Attrs { set: attr::RDONLY, clear: 0 };
-    let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
-    tree::change_attached(dev.fd.as_fd(), changes, root.api, proc, &mut session.recorder)
-        .context(|| "make `/dev` read-only")
+    tree::seal(dev.fd.as_fd(), root.api, proc, &mut session.recorder).context(|| "make `/dev` read-only")
 }
 
 /// What a device node's mount gets, whatever the host's `/dev` has.
@@ -87,7 +84,7 @@ fn attach(
     attrs: Attrs,
     proc: &Proc,
 ) -> Result<()> {
-    let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+    let changes = Changes { attrs, ..Changes::default() };
     let left = changes.make(tree.as_fd(), root.api, &mut session.recorder)?;
     match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
         Some(file) => {
@@ -136,7 +133,7 @@ fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, r
     };
     bind().context(|| format!("device `{}`", device.path.display()))?;
     if let Some(mount) = root.places.find(&device.path)? {
-        let changes = Changes { attrs: SAFE, recursive: Attrs::default(), propagation: None };
+        let changes = Changes { attrs: SAFE, ..Changes::default() };
         tree::change_attached(mount.fd.as_fd(), changes, root.api, proc, &mut session.recorder)?;
     }
     Ok(())

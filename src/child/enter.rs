@@ -5,9 +5,10 @@
 //! namespace owns, and the kernel locks the flags of what is copied into it (mount_namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::CloneFlags;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, UnmountFlags};
 
@@ -16,7 +17,7 @@ use super::attach::Places;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use crate::error::{Context, Error, Result};
-use crate::plan::options::{Attrs, Propagation};
+use crate::plan::options::Propagation;
 use crate::plan::{ChildPlan, ContainerPlan};
 use crate::procfs::Proc;
 use crate::sys::mount::OPEN_TREE_NAMESPACE;
@@ -40,10 +41,8 @@ pub(super) fn enter(
     drop(root);
     let stage = stage.map(|stage| locked_copy(stage.as_fd())).transpose()?;
     set(&namespace)?;
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let root = root.context(|| "open `/`")?;
-    let changes =
-        Changes { attrs: Attrs::default(), recursive: Attrs::default(), propagation: Some(of_root(container)) };
+    let root = super::rootfs::open_directory(Path::new("/")).context(|| "open `/`")?;
+    let changes = Changes { propagation: Some(of_root(container)), ..Changes::default() };
     tree::change_attached(root.as_fd(), changes, container.mount_api, proc, &mut session.recorder)?;
     if let Some(stage) = stage {
         // Attached, it can be cloned from. It goes on top of the root, which this process has beneath it: no lookup meets
@@ -76,7 +75,7 @@ pub(super) fn show_host(
     let since = session.recorder.now();
     // A copy that shares would take what hooks mount to the host.
     let propagation = Some((Propagation::Slave, true));
-    let changes = Changes { attrs: Attrs::default(), recursive: Attrs::default(), propagation };
+    let changes = Changes { propagation, ..Changes::default() };
     tree::change_attached(tree.as_fd(), changes, container.mount_api, proc, &mut session.recorder)?;
     tree::attach(tree.as_fd(), root.as_fd()).context(|| "move_mount the host's root")?;
     let rootfs = Places::new(tree.as_fd())?.directory(&container.rootfs)?;
@@ -86,15 +85,6 @@ pub(super) fn show_host(
     rustix::process::chdir("/").context(|| "chdir to `/`")?;
     session.recorder.step("show host", since, || format!("the container is at `{}`", container.rootfs.display()));
     Ok(())
-}
-
-/// Takes the host away again.
-pub(super) fn hide_host(root: &OwnedFd) -> Result<()> {
-    rustix::process::fchdir(root).context(|| "fchdir to the root")?;
-    // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
-    rustix::process::pivot_root(".", ".").context(|| "pivot_root back from the host's root")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's root")?;
-    rustix::process::chdir("/").context(|| "chdir to `/`")
 }
 
 fn of_tree(tree: BorrowedFd<'_>) -> Result<OwnedFd> {

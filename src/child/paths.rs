@@ -111,7 +111,7 @@ impl Masks<'_> {
             return Ok(());
         };
         let attrs = Attrs { set: attr::RDONLY, clear: 0 };
-        let changes = Changes { attrs, recursive: Attrs::default(), propagation: None };
+        let changes = Changes { attrs, ..Changes::default() };
         if self.root.api.moves_mounts() {
             let copy = tree::clone(target.fd.as_fd(), true).context(|| "open_tree")?;
             let left = changes.make(copy.as_fd(), self.root.api, &mut self.session.recorder)?;

@@ -11,7 +11,7 @@ use super::attach::Places;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use super::{ChildSession, legacy};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::strategy::{MountApi, Strategy};
 use crate::plan::{ChildPlan, ContainerPlan, RootChange};
@@ -49,7 +49,7 @@ pub(super) fn attach(
         session.recorder.step("rootfs", since, || "OPEN_TREE_NAMESPACE, setns".into());
         return Root::new(mount, container, None, true);
     }
-    keep_mounts_here(plan, container, proc)?;
+    keep_mounts_here(container, proc)?;
     let not_here = slots.why_not_all(session)?;
     let moves_mounts = container.mount_api.moves_mounts();
     let late = match &container.change_late {
@@ -73,17 +73,40 @@ pub(super) fn attach(
     Root::new(mount, container, late, false)
 }
 
-fn open_slash() -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open("/", flags, Mode::empty()).context(|| "open `/`")
+/// A directory, by a path that still is the host's, or `/`.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Makes the mount at an fd this namespace's root, and leaves the one before behind. `old_root` is that, where its mounts may
+/// still be shared with the host.
+pub(super) fn pivot(to: &OwnedFd, old_root: Option<OwnedFd>) -> Result<()> {
+    rustix::process::fchdir(to).context(|| "fchdir to the root")?;
+    // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
+    rustix::process::pivot_root(".", ".").context(|| "pivot_root").map_err(|e| match e.errno() {
+        Some(Errno::INVAL) => e.advise("a root on a ramfs needs --no-pivot"),
+        _ => e,
+    })?;
+    if let Some(old_root) = old_root {
+        // What is unmounted here must stay mounted on the host.
+        rustix::process::fchdir(&old_root).context(|| "fchdir to the old root")?;
+        rustix::mount::mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .context(|| "mount --make-rslave the old root")?;
+    }
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the old root")?;
+    rustix::process::chdir("/").context(|| "chdir to `/`")
+}
+
+fn chroot_here() -> Result<()> {
+    rustix::process::chroot(".").context(|| "chroot")?;
+    rustix::process::chdir("/").context(|| "chdir to `/`")
 }
 
 /// Mounts made here must not appear on the host; those that the host makes may still appear below slave trees.
-fn keep_mounts_here(plan: &ChildPlan, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+fn keep_mounts_here(container: &ContainerPlan, proc: &Proc) -> Result<()> {
     // Where sources are bound by path a shared one must be shared until it is: only what the root is mounted on must not.
-    if container.leaves_host_shared(plan.shape.hooks) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty());
+    if container.host_stays_shared {
+        let rootfs = open_directory(&container.rootfs);
         let rootfs = rootfs.context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
         return legacy::make_holder_slave(rootfs.as_fd(), proc);
     }
@@ -103,13 +126,12 @@ fn attach_sent(
         Opened::Tree(tree) => tree,
         Opened::Empty(reason) => {
             session.recorder.fallback("rootfs by path", || reason.to_string());
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let rootfs = rustix::fs::open(&container.rootfs, flags, Mode::empty()).context(|| "open")?;
+            let rootfs = open_directory(&container.rootfs).context(|| "open")?;
             tree::clone(rootfs.as_fd(), true).context(|| "open_tree")?
         }
     };
     let propagation = Some(super::enter::of_root(container));
-    let changes = Changes { attrs: Attrs::default(), recursive: Attrs::default(), propagation };
+    let changes = Changes { propagation, ..Changes::default() };
     let left = changes.make(tree.as_fd(), container.mount_api, &mut session.recorder)?;
     attach_tree(&tree, plan, container)?;
     left.map_or(Ok(()), |left| left.make_by_path(tree.as_fd(), proc))?;
@@ -118,9 +140,8 @@ fn attach_sent(
 
 /// Without a mount namespace: a directory.
 fn chrooted(container: &ContainerPlan) -> Result<Root> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mount = rustix::fs::open(&container.rootfs, flags, Mode::empty())
-        .context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
+    let mount =
+        open_directory(&container.rootfs).context(|| format!("open the rootfs `{}`", container.rootfs.display()))?;
     Root::new(mount, container, Some("there is no mount namespace".into()), false)
 }
 
@@ -134,8 +155,7 @@ fn attach_tree(tree: &OwnedFd, plan: &ChildPlan, container: &ContainerPlan) -> R
 }
 
 fn bind_by_path(container: &ContainerPlan, proc: &Proc) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&container.rootfs, flags, Mode::empty()).context(|| "open");
+    let open = || open_directory(&container.rootfs).context(|| "open");
     let target = open()?;
     legacy::bind_path(&container.rootfs, true, false, target.as_fd(), proc)?;
     let mount = open()?;
@@ -180,7 +200,7 @@ impl Root {
 
     /// The end of [`Root::show_host`].
     pub(super) fn hide_host(&self) -> Result<()> {
-        super::enter::hide_host(&self.mount)
+        pivot(&self.mount, None).context(|| "take the host away from the hooks")
     }
 
     /// The point of no return: this becomes `/`, and the host is gone. Once; where that is done there is nothing to do.
@@ -189,44 +209,26 @@ impl Root {
             return Ok(());
         }
         let since = session.recorder.now();
-        let host = match container.strategy {
-            Strategy::Mount => Some(open_slash()?),
-            _ => None,
-        };
-        rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
         let how = match container.root_change {
-            // Done, with the root.
-            RootChange::Enter => return Ok(()),
             RootChange::Pivot => {
-                // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
-                rustix::process::pivot_root(".", ".").map_err(|errno| {
-                    let error = Error::call("pivot_root", errno)
-                        .context(format!("change the root to `{}`", container.rootfs.display()));
-                    match errno {
-                        Errno::INVAL => error.advise("a root on a ramfs needs --no-pivot"),
-                        _ => error,
-                    }
-                })?;
-                if let Some(host) = host {
-                    // What is unmounted here must stay mounted on the host.
-                    rustix::process::fchdir(&host).context(|| "fchdir to the old root")?;
-                    rustix::mount::mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-                        .context(|| "mount --make-rslave the old root")?;
-                }
-                rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the old root")?;
+                let old_root = container.host_stays_shared.then(|| open_directory(Path::new("/"))).transpose();
+                let old_root = old_root.context(|| "open `/`")?;
+                pivot(&self.mount, old_root)
+                    .context(|| format!("change the root to `{}`", container.rootfs.display()))?;
                 "pivot_root"
             }
             RootChange::Move => {
+                rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
                 rustix::mount::mount_move(".", "/").context(|| "mount --move the root on `/`")?;
-                rustix::process::chroot(".").context(|| "chroot")?;
+                chroot_here()?;
                 "mount --move, chroot"
             }
             RootChange::Chroot => {
-                rustix::process::chroot(".").context(|| "chroot")?;
+                rustix::process::fchdir(&self.mount).context(|| "fchdir to the root")?;
+                chroot_here()?;
                 "chroot"
             }
         };
-        rustix::process::chdir("/").context(|| "chdir to `/`")?;
         self.changed = true;
         session.recorder.step("change root", since, || how.into());
         Ok(())
@@ -239,10 +241,10 @@ impl Root {
         let readonly = if container.readonly_rootfs { attr::RDONLY } else { 0 };
         let changes = Changes {
             attrs: Attrs { set: readonly, clear: 0 },
-            recursive: Attrs::default(),
             // Private and slave it is already.
             propagation: matches!(propagation, Propagation::Shared | Propagation::Unbindable)
                 .then_some((propagation, recursive)),
+            ..Changes::default()
         };
         if !container.own_mounts {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -44,8 +44,7 @@ pub(super) fn for_container(
 /// Makes the terminal of a process in a running container, whose mount namespace this process has joined.
 pub(super) fn for_exec(session: &mut ChildSession, process: &ProcessPlan) -> Result<Option<Terminal>> {
     let Some(size) = process.terminal else { return Ok(None) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).context(|| "open `/`")?;
+    let root = super::rootfs::open_directory(Path::new("/")).context(|| "open `/`")?;
     make(session, &Places::new(root.as_fd())?, size, process.user.uid).map(Some)
 }
 

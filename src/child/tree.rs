@@ -29,7 +29,7 @@ pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(),
 }
 
 /// All that is to be changed about a tree.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Changes {
     /// Of the topmost mount.
     pub(super) attrs: Attrs,
@@ -104,6 +104,12 @@ pub(super) fn change_attached(
         None => Ok(()),
         Some(left) => left.make_by_path(mount, proc),
     }
+}
+
+/// Makes a mount that is attached read-only: what was to be made in it is there.
+pub(super) fn seal(mount: BorrowedFd<'_>, api: MountApi, proc: &Proc, recorder: &mut Recorder) -> Result<()> {
+    let attrs = Attrs { set: attr::RDONLY, clear: 0 };
+    change_attached(mount, Changes { attrs, ..Changes::default() }, api, proc, recorder)
 }
 
 /// A mount that is wanted in several places: the first is attached as it is, the others are copies of it. One

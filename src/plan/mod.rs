@@ -107,8 +107,11 @@ pub struct ContainerPlan {
     pub strategy: Strategy,
     /// What of the new mount API may be called.
     pub mount_api: MountApi,
-    /// How the root is changed.
+    /// How the root is changed, where it is not entered with its namespace ([`Strategy::Namespace`]).
     pub root_change: RootChange,
+    /// The child's copies of the host's mounts stay as shared as they are until they are left behind: sources that are bound
+    /// by path keep their peer groups. Hooks could mount on them, and a root that is moved needs a parent that is not shared.
+    pub host_stays_shared: bool,
     /// What must happen between the mounts and the change of the root.
     pub change_late: Option<String>,
     /// The slot with the host's own root, for hooks to see.
@@ -159,8 +162,6 @@ pub struct HookState {
 /// How the container's root becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootChange {
-    /// setns(2) to a mount namespace made of the root alone, by open_tree(2) with `OPEN_TREE_NAMESPACE`.
-    Enter,
     /// pivot_root(2).
     Pivot,
     /// `--no-pivot`: MS_MOVE over `/`, then chroot, for a root on a ramfs.
@@ -245,6 +246,11 @@ impl Plan {
         if !own_mounts && root.readonly().unwrap_or(false) {
             return Err(Error::config("`root.readonly` needs a mount namespace"));
         }
+        let root_change = match (own_mounts, choices.no_pivot) {
+            (false, _) => RootChange::Chroot,
+            (true, true) => RootChange::Move,
+            (true, false) => RootChange::Pivot,
+        };
         let container = ContainerPlan {
             rootfs: rootfs.clone(),
             readonly_rootfs: root.readonly().unwrap_or(false),
@@ -252,12 +258,10 @@ impl Plan {
             own_mounts,
             strategy: strategy.strategy,
             mount_api: strategy.api(host.mount_api),
-            root_change: match (own_mounts, strategy.strategy, choices.no_pivot) {
-                (false, ..) => RootChange::Chroot,
-                (true, Strategy::Namespace, _) => RootChange::Enter,
-                (true, _, true) => RootChange::Move,
-                (true, _, false) => RootChange::Pivot,
-            },
+            root_change,
+            host_stays_shared: strategy.strategy == Strategy::Mount
+                && root_change == RootChange::Pivot
+                && !hooks.before_pivot(),
             change_late: strategy.late.map(str::to_owned),
             host: shown,
             mounts,
@@ -356,14 +360,6 @@ impl Plan {
                 }
             }
         }
-    }
-}
-
-impl ContainerPlan {
-    /// Whether the child's copies of the host's mounts stay what they are until they are left behind. Hooks could mount on
-    /// them, and a root that is moved needs a parent that is not shared.
-    pub fn leaves_host_shared(&self, hooks: bool) -> bool {
-        self.strategy == Strategy::Mount && self.root_change == RootChange::Pivot && !hooks
     }
 }
 

@@ -128,7 +128,19 @@ impl Places {
         }
     }
 
-    /// A directory that must not be reached through a symlink as the last component: `/proc`, `/sys`, `/dev`.
+    /// The same, with a symlink as the last component being the mount point itself (`dest-nofollow`).
+    ///
+    /// # Errors
+    /// What is there is a directory.
+    pub(super) fn plain_file(&self, path: &Path) -> Result<Target> {
+        match self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? {
+            Some(fd) if file_type(fd.as_fd())? == FileType::Symlink => Ok(Target { fd }),
+            _ => self.file(path),
+        }
+    }
+
+    /// A directory that must not be reached through a symlink as the last component: `/proc`, `/sys`, `/dev`, and where
+    /// `dest-nofollow` is asked for.
     ///
     /// # Errors
     /// The image has something else there (CVE-2019-16884, CVE-2026-41579).

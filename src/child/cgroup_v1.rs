@@ -3,21 +3,21 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::mounts::Mounter;
+use super::mounts::{Destination, Mounter};
 use super::tree::Changes;
 use crate::error::{Context, Result};
 use crate::plan::mounts::{CgroupEntry, CgroupV1, Filesystem};
 use crate::plan::options::{Attrs, attr};
 
 /// Mounts all hierarchies of the container.
-pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, changes: Changes) -> Result<()> {
+pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: Destination<'_>, changes: Changes) -> Result<()> {
     let readonly = changes.attrs.set & attr::RDONLY;
     let frame = Filesystem::tmpfs(Some("755"));
     // Writable while directories are made in it.
     let writable = Attrs { set: changes.attrs.set & !attr::RDONLY, ..changes.attrs };
     mounter.filesystem(&frame, at, Changes { attrs: writable, ..changes })?;
     for entry in &cgroup.entries {
-        let place = at.join(&entry.name);
+        let place = at.path.join(&entry.name);
         mount_entry(mounter, entry, &place, changes).context(|| format!("hierarchy `{}`", entry.name))?;
         for link in &entry.links {
             let frame = mounter.reopen(at)?;
@@ -35,7 +35,7 @@ pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: &Path, cha
 fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, changes: Changes) -> Result<()> {
     mounter.root.places.make_directory(at)?;
     if let Some(bind) = &entry.bind {
-        return mounter.bind(bind, at, changes).map(drop);
+        return mounter.bind(bind, at.into(), changes).map(drop);
     }
     let (key, value) = match entry.data.split_once('=') {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -54,5 +54,5 @@ fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, change
         instance: None,
         or_bind: None,
     };
-    mounter.filesystem(&fs, at, changes).map(drop)
+    mounter.filesystem(&fs, at.into(), changes).map(drop)
 }

@@ -15,12 +15,27 @@ use crate::error::{Context, Error, Result};
 use crate::plan::ContainerPlan;
 use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
 use crate::plan::options::{Attrs, Propagation, attr};
+use crate::plan::sources::ONE_OF_A_LOCKED_TREE;
 use crate::procfs::Proc;
 
 /// A file system that is not attached yet, or the reason to make it by path.
 enum Made {
     Detached(OwnedFd),
     ByPath(String),
+}
+
+/// Where a mount goes, in the container.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) path: &'a Path,
+    /// A symlink as its last component is mounted on, not followed.
+    pub(super) nofollow: bool,
+}
+
+impl<'a> From<&'a Path> for Destination<'a> {
+    fn from(path: &'a Path) -> Destination<'a> {
+        Destination { path, nofollow: false }
+    }
 }
 
 /// What every mount and every device needs.
@@ -68,33 +83,41 @@ impl Mounter<'_> {
     fn mount(&mut self, mount: &MountPlan) -> Result<&'static str> {
         let changes =
             Changes { attrs: mount.attrs, recursive: mount.recursive_attrs, propagation: Some(mount.propagation) };
+        let destination = Destination { path: &mount.destination, nofollow: mount.nofollow };
         match &mount.what {
-            What::Bind(bind) => self.bind(bind, &mount.destination, changes),
-            What::Filesystem(fs) => self.filesystem(fs, &mount.destination, changes),
-            What::CgroupV1(cgroup) => cgroup_v1::mount(self, cgroup, &mount.destination, changes)
-                .map(|()| "a tmpfs and one mount a hierarchy"),
+            What::Bind(bind) => self.bind(bind, destination, changes),
+            What::Filesystem(fs) => self.filesystem(fs, destination, changes),
+            What::CgroupV1(cgroup) => {
+                cgroup_v1::mount(self, cgroup, destination, changes).map(|()| "a tmpfs and one mount a hierarchy")
+            }
         }
     }
 
     /// Attaches a tree of the host.
-    pub(super) fn bind(&mut self, bind: &Bind, destination: &Path, changes: Changes) -> Result<&'static str> {
+    pub(super) fn bind(&mut self, bind: &Bind, destination: Destination<'_>, changes: Changes) -> Result<&'static str> {
         match self.slots.take(self.session, bind.slot)? {
             Opened::Tree(tree) if self.root.api.moves_mounts() => {
                 self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the parent, move_mount")
             }
             Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "no move_mount in this strategy"),
-            Opened::Empty(reason) if self.root.sees_host() => {
+            Opened::Empty(reason) if self.root.sees_host() && !bind.idmapped => {
                 self.bind_by_path(bind, destination, changes, &reason.to_string())
             }
-            // The path would be one of the container's.
+            // The path would be one of the container's; or it is an id mapping that failed.
             Opened::Empty(reason) => Err(reason),
         }
     }
 
-    fn attach_tree(&mut self, bind: &Bind, tree: OwnedFd, destination: &Path, changes: Changes) -> Result<()> {
+    fn attach_tree(
+        &mut self,
+        bind: &Bind,
+        tree: OwnedFd,
+        destination: Destination<'_>,
+        changes: Changes,
+    ) -> Result<()> {
         let source_type = file_type(tree.as_fd())?;
         if source_type == FileType::Symlink && bind.copy_symlink {
-            return self.copy_symlink(tree.as_fd(), destination);
+            return self.copy_symlink(tree.as_fd(), destination.path);
         }
         let target = self.target(source_type, destination)?;
         let left = changes.make(tree.as_fd(), self.root.api, &mut self.session.recorder)?;
@@ -105,23 +128,27 @@ impl Mounter<'_> {
         Ok(())
     }
 
-    fn bind_by_path(&mut self, bind: &Bind, destination: &Path, changes: Changes, why: &str) -> Result<&'static str> {
+    fn bind_by_path(
+        &mut self,
+        bind: &Bind,
+        destination: Destination<'_>,
+        changes: Changes,
+        why: &str,
+    ) -> Result<&'static str> {
         self.session.recorder.fallback("bind by path", || format!("`{}`: {why}", bind.source.display()));
         let follow = if bind.nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
             .context(|| format!("open `{}`", bind.source.display()))?;
         if self.root.api.moves_mounts() {
             let tree = tree::clone(source.as_fd(), bind.recursive).map_err(|errno| match errno {
-                Errno::INVAL if !bind.recursive => Error::call("open_tree", errno).advise(
-                    "a user namespace may not take one mount without those that cover parts of it: use `rbind`",
-                ),
+                Errno::INVAL if !bind.recursive => Error::call("open_tree", errno).advise(ONE_OF_A_LOCKED_TREE),
                 errno => Error::call("open_tree", errno),
             })?;
             return self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the child, move_mount");
         }
         let source_type = file_type(source.as_fd())?;
         if source_type == FileType::Symlink && bind.copy_symlink {
-            return self.copy_symlink(source.as_fd(), destination).map(|()| "the same symlink");
+            return self.copy_symlink(source.as_fd(), destination.path).map(|()| "the same symlink");
         }
         let target = self.target(source_type, destination)?;
         legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc)?;
@@ -148,12 +175,17 @@ impl Mounter<'_> {
     }
 
     /// Makes a new file system.
-    pub(super) fn filesystem(&mut self, fs: &Filesystem, destination: &Path, changes: Changes) -> Result<&'static str> {
-        let with_mode = self.with_mode_of_covered(fs, destination)?;
+    pub(super) fn filesystem(
+        &mut self,
+        fs: &Filesystem,
+        destination: Destination<'_>,
+        changes: Changes,
+    ) -> Result<&'static str> {
+        let with_mode = self.with_mode_of_covered(fs, destination.path)?;
         // What mounts on these three decides what the container's processes trust.
-        let target = match destination.to_str() {
-            Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination)?,
-            _ => self.root.places.directory(destination)?,
+        let target = match destination.path.to_str() {
+            Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination.path)?,
+            _ => self.target(FileType::Directory, destination)?,
         };
         let fs = with_mode.as_ref().unwrap_or(fs);
         // What is filled first is made read-only afterwards.
@@ -219,7 +251,7 @@ impl Mounter<'_> {
         &mut self,
         fs: &Filesystem,
         bind: &Bind,
-        destination: &Path,
+        destination: Destination<'_>,
         changes: Changes,
         why: &Error,
     ) -> Result<&'static str> {
@@ -263,18 +295,21 @@ impl Mounter<'_> {
     }
 
     /// A mount point of the right kind.
-    fn target(&self, source: FileType, destination: &Path) -> Result<Target> {
-        match source {
-            FileType::Directory => self.root.places.directory(destination),
-            _ => self.root.places.file(destination),
+    fn target(&self, source: FileType, Destination { path, nofollow }: Destination<'_>) -> Result<Target> {
+        match (source, nofollow) {
+            (FileType::Directory, false) => self.root.places.directory(path),
+            (FileType::Directory, true) => self.root.places.plain_directory(path),
+            (_, false) => self.root.places.file(path),
+            (_, true) => self.root.places.plain_file(path),
         }
     }
 
     /// The mount that was just made at a destination: the fd of its mount point shows what is below it.
-    pub(super) fn reopen(&self, destination: &Path) -> Result<OwnedFd> {
-        match self.root.places.find(destination)? {
-            Some(target) => Ok(target.fd),
-            None => Err(Error::call(format!("reopen `{}`", destination.display()), Errno::NOENT)),
+    pub(super) fn reopen(&self, Destination { path, nofollow }: Destination<'_>) -> Result<OwnedFd> {
+        let flags = if nofollow { OFlags::PATH | OFlags::NOFOLLOW } else { OFlags::PATH };
+        match self.root.places.open(path, flags)? {
+            Some(mount) => Ok(mount),
+            None => Err(Error::call(format!("reopen `{}`", path.display()), Errno::NOENT)),
         }
     }
 }

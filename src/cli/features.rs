@@ -25,7 +25,7 @@ pub(super) fn print() -> Result<()> {
             "selinux": {"enabled": Path::new("/sys/fs/selinux/enforce").exists()},
             "intelRdt": {"enabled": false},
             "memoryPolicy": {},
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false},
         },
         "annotations": {

@@ -14,6 +14,7 @@ mod idmap;
 mod image;
 mod instances;
 pub mod lifecycle;
+mod mapped;
 mod namespaces;
 mod pinned;
 mod sources;

@@ -23,7 +23,7 @@ pub(super) fn open(joins: &[Join]) -> Result<Vec<Joined>> {
     joins.iter().map(|join| Ok(Joined { flags: join.flag, fd: open_one(join.flag, &join.path)? })).collect()
 }
 
-fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
     let name = proc_name(flag);
     let doing = || format!("join the {name} namespace `{}`", path.display());
     let fd =

@@ -10,6 +10,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Resource, getrlimit};
 
 use super::conversation::Conversation;
+use super::mapped::Mappings;
 use super::pinned::Pinned;
 use super::stage::Stage;
 use super::{instances, namespaces};
@@ -19,8 +20,8 @@ use crate::node;
 use crate::plan::Plan;
 use crate::plan::mounts::Filesystem;
 use crate::plan::options::{Attrs, attr};
-use crate::plan::sources::Source;
-use crate::plan::strategy::{SourcesFrom, Strategy};
+use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
+use crate::plan::strategy::SourcesFrom;
 use crate::procfs::Proc;
 use crate::protocol::codec::{FDS_CAP, FRAME_CAP};
 use crate::protocol::{Slot, ToChild};
@@ -92,11 +93,12 @@ struct Opener<'a> {
     early: BTreeMap<usize, Result<Early>>,
     /// Mount namespaces that the host keeps under a path.
     pinned: Pinned,
+    mappings: Mappings,
 }
 
 impl<'a> Opener<'a> {
     fn new(plan: &'a Plan, talk: &Conversation<'a>) -> Result<Opener<'a>> {
-        let attaches = plan.mount_strategy.strategy != Strategy::Mount;
+        let attaches = plan.mount_strategy.strategy.attaches();
         // In the child's own namespace there are none: the kernel leaves them out of a copy.
         let looks = attaches && plan.mount_strategy.sources != SourcesFrom::ChildsNamespace && plan.binds_trees();
         let pinned = if looks { Pinned::find(talk.proc)? } else { Pinned::default() };
@@ -108,6 +110,7 @@ impl<'a> Opener<'a> {
             stage: None,
             early: BTreeMap::new(),
             pinned,
+            mappings: Mappings::default(),
         })
     }
 
@@ -174,22 +177,35 @@ impl<'a> Opener<'a> {
 
     fn open(&mut self, source: &Source, talk: &mut Conversation<'_>) -> Result<OwnedFd> {
         match source {
-            Source::Path { path, recursive, nofollow } => {
+            Source::Path { path, recursive, nofollow, idmapped } => {
                 let pin = if *recursive { self.pinned.below(path) } else { None };
-                match pin {
+                let tree = match pin {
                     Some(pin) => {
                         let why = || format!("`{pin}` keeps a mount namespace, which no attached tree may hold");
                         talk.session.recorder.fallback("opened in a copy of the mount namespace", why);
                         namespaces::in_copy(self.proc, || open_tree(CWD, path, *recursive, *nofollow))
                     }
-                    None => open_tree(CWD, path, *recursive, *nofollow),
+                    None => open_tree(CWD, path, *recursive, *nofollow).map_err(|e| self.explain(e, *recursive)),
+                }?;
+                if let Some(idmapped) = idmapped {
+                    let mapped = self.mappings.map(tree.as_fd(), idmapped, self.plan, self.pid, self.proc);
+                    mapped.context(|| format!("`{}`", path.display()))?;
                 }
+                Ok(tree)
             }
             Source::Cgroup { controller } => {
                 Err(Error::system(format!("the container has no `{controller}` cgroup to show")))
             }
             Source::Instance { fs, attrs } => instances::make(fs, *attrs, self.pid, self.proc),
             Source::Device { index } => self.device(*index),
+        }
+    }
+
+    fn explain(&self, error: Error, recursive: bool) -> Error {
+        let locked = self.plan.mount_strategy.sources == SourcesFrom::ChildsNamespace && !recursive;
+        match error.errno() {
+            Some(Errno::INVAL) if locked => error.advise(ONE_OF_A_LOCKED_TREE),
+            _ => error,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod hooks;
 pub mod host;
 pub mod id;
+pub mod idmapped;
 pub mod load;
 pub mod mounts;
 pub mod namespaces;
@@ -31,6 +32,7 @@ use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};
 use host::Host;
 use id::ContainerId;
+use idmapped::OwnMaps;
 use mounts::MountPlan;
 use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
 use options::Propagation;
@@ -217,9 +219,17 @@ impl Plan {
         let mut sources = Sources::default();
         if namespaces.has(flag::MOUNT) {
             // Slot 0: the root itself, so that the child needs no path to it.
-            sources.add(Source::Path { path: rootfs.clone(), recursive: true, nofollow: false });
+            sources.add(Source::tree(&rootfs));
         }
-        let around = mounts::Surroundings { bundle, namespaces: &namespaces, host, label, strategy: &strategy };
+        let own_maps = OwnMaps::from_spec(linux, &namespaces)?;
+        let around = mounts::Surroundings {
+            bundle,
+            namespaces: &namespaces,
+            host,
+            label,
+            strategy: &strategy,
+            own_maps: &own_maps,
+        };
         let mut mounts = mounts::from_spec(spec, &around, &mut sources)?;
         let seal_dev = mounts.iter_mut().map(MountPlan::open_dev).filter(|opened| *opened).count() > 0;
         let own_mounts = namespaces.has(flag::MOUNT);
@@ -228,9 +238,7 @@ impl Plan {
         let slots = (0..devices.len()).map(|index| sources.add(Source::Device { index }));
         let slotted: Vec<_> = devices.iter().cloned().zip(slots).collect();
         // Last: it is taken when all others are.
-        let shown = strategy
-            .shows_host
-            .then(|| sources.add(Source::Path { path: "/".into(), recursive: true, nofollow: false }));
+        let shown = strategy.shows_host.then(|| sources.add(Source::tree("/")));
         let fresh_devices = host.is_machine_root() && !namespaces.has_user();
 
         let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
@@ -347,7 +355,7 @@ impl Plan {
             if let Source::Cgroup { controller } = source
                 && let Some(path) = place(controller)
             {
-                *source = Source::Path { path, recursive: false, nofollow: true };
+                *source = Source::Path { path, recursive: false, nofollow: true, idmapped: None };
             }
         }
         let Some(container) = &mut self.child.container else { return };

@@ -6,10 +6,11 @@ use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
+use super::idmapped::{Idmapped, OwnMaps};
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
-use super::strategy::{MountStrategy, Strategy, names_host};
+use super::strategy::{MountStrategy, names_host};
 use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 
@@ -18,6 +19,8 @@ use crate::error::{Error, Result};
 pub struct MountPlan {
     /// In the container; absolute and without `.` or `..`.
     pub destination: PathBuf,
+    /// A symlink as its last component is mounted on, not followed.
+    pub nofollow: bool,
     #[allow(missing_docs)]
     pub what: What,
     /// Of this mount alone.
@@ -65,6 +68,8 @@ pub struct Bind {
     pub nofollow: bool,
     /// If the source is a symlink, make the same one and mount nothing.
     pub copy_symlink: bool,
+    /// The parent maps its IDs: there is no path-based way.
+    pub idmapped: bool,
 }
 
 /// A new instance of a file system; fsopen(2).
@@ -138,6 +143,7 @@ pub(super) struct Surroundings<'a> {
     /// `linux.mountLabel`.
     pub(super) label: Option<&'a str>,
     pub(super) strategy: &'a MountStrategy,
+    pub(super) own_maps: &'a OwnMaps<'a>,
 }
 
 /// Plans all mounts; each source gets a slot.
@@ -148,23 +154,49 @@ pub(super) fn from_spec(spec: &Spec, around: &Surroundings<'_>, sources: &mut So
 
 fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
     let destination = destination(mount.destination(), at)?;
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::config(format!("`{at}.uidMappings`: id-mapped mounts are not supported yet")));
-    }
     let options = Options::parse(mount.options().as_deref().unwrap_or_default(), at)?;
     let typ = mount.typ().as_deref().unwrap_or(if options.bind.is_some() { "bind" } else { "" });
     let (mut attrs, recursive_attrs) = (options.attrs, options.recursive_attrs);
     check(typ, &options, at)?;
+    let nofollow = options.destination_nofollow;
+    let idmapped = idmapped(mount, typ, &options, at, around)?;
     let propagation = options.propagation.unwrap_or((Propagation::Private, true));
     let what = match typ {
-        _ if typ == "bind" || options.bind.is_some() => What::Bind(bind(mount, &options, at, around, sources)?),
+        _ if typ == "bind" || options.bind.is_some() => {
+            What::Bind(bind(mount, &options, at, around, (sources, idmapped))?)
+        }
         "" => {
             return Err(Error::config(format!("`{at}.type` is missing, and no option says `bind`")));
         }
         "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
         _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, sources)),
     };
-    Ok(MountPlan { destination, what, attrs, recursive_attrs, propagation })
+    Ok(MountPlan { destination, nofollow, what, attrs, recursive_attrs, propagation })
+}
+
+/// The mapping of a bind mount's IDs. Decided here, since the path-based way has none.
+fn idmapped(
+    mount: &Mount,
+    typ: &str,
+    options: &Options,
+    at: &str,
+    around: &Surroundings<'_>,
+) -> Result<Option<Idmapped>> {
+    let Some(mapped) = Idmapped::from_spec(mount, options.mapped_by.as_ref(), around.own_maps, at)? else {
+        return Ok(None);
+    };
+    let refuse = |why: String| Err(Error::config(format!("`{at}`: an id-mapped mount {why}")));
+    let kernel = around.host.mount_api;
+    match () {
+        () if typ != "bind" && options.bind.is_none() => refuse("must be a bind mount".into()),
+        () if !kernel.mount_setattr => {
+            refuse("needs mount_setattr (Linux 5.12), which the kernel does not have".into())
+        }
+        () if !around.strategy.strategy.attaches() => {
+            refuse(format!("can't be made by the mount strategy `{}`", around.strategy.strategy.name()))
+        }
+        () => Ok(Some(mapped)),
+    }
 }
 
 /// What an option can't mean here.
@@ -209,7 +241,13 @@ fn destination(path: &Path, at: &str) -> Result<PathBuf> {
     }
 }
 
-fn bind(mount: &Mount, options: &Options, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<Bind> {
+fn bind(
+    mount: &Mount,
+    options: &Options,
+    at: &str,
+    around: &Surroundings<'_>,
+    (sources, idmapped): (&mut Sources, Option<Idmapped>),
+) -> Result<Bind> {
     let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
     let source = source.ok_or_else(|| Error::config(format!("`{at}.source` is missing: a bind mount needs one")))?;
     if let Some((key, _)) = options.data.first() {
@@ -218,8 +256,9 @@ fn bind(mount: &Mount, options: &Options, at: &str, around: &Surroundings<'_>, s
     let source = around.bundle.join(source);
     let recursive = options.bind.unwrap_or(false);
     let nofollow = options.source_nofollow || options.copy_symlink;
-    let slot = sources.add(Source::Path { path: source.clone(), recursive, nofollow });
-    Ok(Bind { slot, source, recursive, nofollow, copy_symlink: options.copy_symlink })
+    let mapped = idmapped.is_some();
+    let slot = sources.add(Source::Path { path: source.clone(), recursive, nofollow, idmapped });
+    Ok(Bind { slot, source, recursive, nofollow, copy_symlink: options.copy_symlink, idmapped: mapped })
 }
 
 fn filesystem(
@@ -257,7 +296,7 @@ fn made_by_parent(typ: &str, mount: &Mount, around: &Surroundings<'_>) -> bool {
     let of = match typ {
         "proc" => flag::PID,
         "sysfs" => flag::NET,
-        _ => return names_host(mount) && around.strategy.strategy != Strategy::Mount && around.strategy.late.is_none(),
+        _ => return names_host(mount) && around.strategy.strategy.attaches() && around.strategy.late.is_none(),
     };
     around.strategy.instances_by_parent && around.namespaces.has(of)
 }
@@ -278,8 +317,8 @@ fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static st
 }
 
 fn host_tree(path: &str, sources: &mut Sources) -> Bind {
-    let slot = sources.add(Source::Path { path: path.into(), recursive: true, nofollow: false });
-    Bind { slot, source: path.into(), recursive: true, nofollow: false, copy_symlink: false }
+    let slot = sources.add(Source::tree(path));
+    Bind { slot, source: path.into(), recursive: true, nofollow: false, copy_symlink: false, idmapped: false }
 }
 
 /// `cgroup` stands for whatever the host has.
@@ -310,7 +349,7 @@ fn cgroup(
         let bind = (!own_namespace).then(|| {
             let source = Path::new("/sys/fs/cgroup").join(&name);
             let slot = sources.add(Source::Cgroup { controller: controllers[0].clone() });
-            Bind { slot, source, recursive: false, nofollow: true, copy_symlink: false }
+            Bind { slot, source, recursive: false, nofollow: true, copy_symlink: false, idmapped: false }
         });
         let links = if controllers.len() > 1 { controllers } else { vec![] };
         CgroupEntry { name, data, links, bind }

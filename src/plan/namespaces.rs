@@ -89,7 +89,7 @@ pub struct TimeOffsets {
 }
 
 /// One line of `/proc/PID/uid_map`; user_namespaces(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdMap {
     /// First ID inside.
     pub container: u32,
@@ -100,7 +100,7 @@ pub struct IdMap {
 }
 
 /// The mappings of a new user namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdMaps {
     /// User IDs.
     pub uid: Vec<IdMap>,
@@ -279,7 +279,7 @@ impl IdMaps {
     }
 }
 
-fn id_maps(mappings: Option<&[LinuxIdMapping]>, property: &str) -> Result<Vec<IdMap>> {
+pub(super) fn id_maps(mappings: Option<&[LinuxIdMapping]>, property: &str) -> Result<Vec<IdMap>> {
     let mappings = mappings.unwrap_or_default();
     if mappings.len() > MAP_LINES {
         return Err(Error::config(format!(

@@ -122,6 +122,19 @@ pub struct Options {
     pub source_nofollow: bool,
     /// Make the same symlink instead of mounting, if the source is one.
     pub copy_symlink: bool,
+    /// Mount on a symlink that is the last component of the destination.
+    pub destination_nofollow: bool,
+    /// `idmap` or `ridmap`.
+    pub mapped_by: Option<MappedBy>,
+}
+
+/// What the option says of a mount's id mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedBy {
+    /// `ridmap`.
+    pub recursive: bool,
+    /// The text after `idmap=`.
+    pub lines: Option<String>,
 }
 
 struct Change {
@@ -204,13 +217,14 @@ impl Options {
                 "tmpcopyup" => self.tmpcopyup = true,
                 "src-nofollow" => self.source_nofollow = true,
                 "copy-symlink" => self.copy_symlink = true,
-                "idmap" | "ridmap" => return Err("id-mapped mounts are not supported yet"),
-                "dest-nofollow" => return Err("it is not supported yet"),
+                "dest-nofollow" => self.destination_nofollow = true,
                 "remount" => return Err("a container's mounts are new; there is nothing to remount"),
-                _ if word.starts_with("idmap=") || word.starts_with("ridmap=") => {
-                    return Err("id-mapped mounts are not supported yet");
-                }
+                "idmap" | "ridmap" => self.mapped_by = Some(MappedBy { recursive: word == "ridmap", lines: None }),
                 _ => self.data.push(match word.split_once('=') {
+                    Some((name @ ("idmap" | "ridmap"), lines)) => {
+                        self.mapped_by = Some(MappedBy { recursive: name == "ridmap", lines: Some(lines.into()) });
+                        return Ok(());
+                    }
                     Some((key, value)) if LABELS.contains(&key) => (key.into(), Some(unquoted(value).into())),
                     Some((key, value)) => (key.into(), Some(value.into())),
                     None => (word.into(), None),
@@ -243,7 +257,8 @@ pub fn known() -> Vec<String> {
         "nosymfollow",
         "symfollow",
     ];
-    let others = ["defaults", "bind", "rbind", "tmpcopyup", "src-nofollow", "copy-symlink"];
+    let others =
+        ["defaults", "bind", "rbind", "tmpcopyup", "src-nofollow", "copy-symlink", "dest-nofollow", "idmap", "ridmap"];
     let propagations = ["shared", "slave", "private", "unbindable"];
     let mut words: Vec<String> = others.iter().map(ToString::to_string).collect();
     words.extend(SUPERBLOCK.iter().flat_map(|(on, off)| [on.to_string(), off.to_string()]));

@@ -2,8 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::idmapped::Idmapped;
 use super::mounts::Filesystem;
 use super::options::Attrs;
+
+/// What EINVAL of open_tree(2) means for one mount that has others below it, where the kernel has locked them together.
+pub(crate) const ONE_OF_A_LOCKED_TREE: &str =
+    "a user namespace may not take one mount without those that cover parts of it: use `rbind`";
 
 /// One thing that the parent opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub enum Source {
         recursive: bool,
         /// A symlink as the last component is the source itself.
         nofollow: bool,
+        /// Its IDs are mapped.
+        idmapped: Option<Idmapped>,
     },
     /// The container's own directory in a cgroup v1 hierarchy.
     Cgroup {
@@ -35,6 +42,13 @@ pub enum Source {
         #[allow(missing_docs)]
         index: usize,
     },
+}
+
+impl Source {
+    /// A directory and all that is mounted below it.
+    pub(super) fn tree(path: impl Into<PathBuf>) -> Source {
+        Source::Path { path: path.into(), recursive: true, nofollow: false, idmapped: None }
+    }
 }
 
 /// The list, as it grows while the plan is made.

@@ -68,6 +68,11 @@ impl Strategy {
         }
     }
 
+    /// Whether it attaches trees that somebody else has opened.
+    pub fn attaches(self) -> bool {
+        self != Strategy::Mount
+    }
+
     fn parse(name: &str) -> Option<Strategy> {
         [Strategy::Namespace, Strategy::Pivot, Strategy::Mount].into_iter().find(|s| s.name() == name)
     }
@@ -141,7 +146,7 @@ impl MountStrategy {
         let in_userns = namespaces.has_user() || !host.initial_userns;
         let instances_by_parent = wanted.instances_by_parent(strategy);
         let needs_proc = wanted.mounts.iter().any(is_proc_or_sysfs);
-        let parent_makes = |m| strategy != Strategy::Mount && wanted.parent_makes(m);
+        let parent_makes = |m| strategy.attaches() && wanted.parent_makes(m);
         let by_child = wanted.mounts.iter().any(|m| names_host(m) && !parent_makes(m));
         let late = match () {
             () if strategy == Strategy::Namespace => None,
@@ -229,7 +234,7 @@ impl Wanted<'_> {
 
     fn instances_by_parent(&self, strategy: Strategy) -> bool {
         let host = self.host;
-        let can = host.is_machine_root() && host.mount_api.fsopen && strategy != Strategy::Mount;
+        let can = host.is_machine_root() && host.mount_api.fsopen && strategy.attaches();
         // In a joined mount namespace the child looks for itself.
         can && self.namespaces.has_user() && self.namespaces.new & flag::MOUNT != 0
     }

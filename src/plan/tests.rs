@@ -72,7 +72,7 @@ fn a_mount_gets_a_slot_and_a_clean_destination() {
     let container = plan.child.container.unwrap();
     assert_eq!(container.mounts[0].destination, Path::new("/b/c"));
     let path = PathBuf::from("/b/data");
-    assert_eq!(plan.sources[1], Source::Path { path, recursive: false, nofollow: false });
+    assert_eq!(plan.sources[1], Source::Path { path, recursive: false, nofollow: false, idmapped: None });
     assert_eq!(container.devices[0].1, 2);
 }
 

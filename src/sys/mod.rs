@@ -14,6 +14,7 @@ pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod userns;
 
 use rustix::io::Errno;
 

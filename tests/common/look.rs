@@ -232,3 +232,10 @@ pub(crate) fn value(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim_end().to_owned()
 }
+
+/// Whether this kernel maps the IDs of a tmpfs: Linux 6.3.
+pub(crate) fn maps_ids_of_a_tmpfs() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
+}

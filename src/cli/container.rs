@@ -100,15 +100,16 @@ impl Run {
         if self.detach {
             let created = create(&request)?;
             lifecycle::run_poststart(&created.record);
+            created.notify.map_or(Ok(()), |notify| notify.await_ready(created.pid))?;
             return Ok(0);
         }
         if request.console_socket.is_some() {
             return Err(Error::new(Kind::Usage, "--console-socket needs --detach: the terminal is this one otherwise"));
         }
         let signals = Signals::hold(!self.no_subreaper)?;
-        let Created { pid, master, record, .. } = create(&Request { signals: Some(&signals), ..request })?;
+        let Created { pid, master, notify, record, .. } = create(&Request { signals: Some(&signals), ..request })?;
         lifecycle::run_poststart(&record);
-        let code = wait_for(pid, master, signals);
+        let code = wait_for(pid, master, notify, signals);
         if !self.keep {
             lifecycle::delete(&context.state, &self.create.id, true)?;
         }

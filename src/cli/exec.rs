@@ -92,7 +92,7 @@ impl Exec {
         }
         let signals = Signals::hold(false)?;
         let executed = exec(&Request { signals: Some(&signals), ..request })?;
-        wait_for(executed.pid, executed.master, signals)
+        wait_for(executed.pid, executed.master, None, signals)
     }
 
     /// The process of a file, or the container's own with another command; then what the options change.

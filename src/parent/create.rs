@@ -10,6 +10,7 @@ use super::conversation::Conversation;
 use super::foreground::Signals;
 use super::image::Image;
 use super::namespaces::{self, ForChildren};
+use super::notify::{self, Notify};
 use super::spawn;
 use super::trace::TraceFile;
 use crate::cgroup::systemd::{Systemd, Wanted};
@@ -69,6 +70,8 @@ pub struct Created {
     pub pid: i32,
     /// The terminal's master, for the caller to relay.
     pub master: Option<OwnedFd>,
+    /// What the payload says of its readiness, for the caller to tell on.
+    pub notify: Option<Notify>,
     #[allow(missing_docs)]
     pub dir: ContainerDir,
     #[allow(missing_docs)]
@@ -114,7 +117,9 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let trace = request.trace.is_on();
-    let choices = Choices { no_pivot: request.no_pivot, cgroups: request.cgroups, trace, extras };
+    let notify = notify::wanted().map(|_| request.state.notify_dir(&id));
+    let choices =
+        Choices { no_pivot: request.no_pivot, cgroups: request.cgroups, trace, notify: notify.as_deref(), extras };
     let mut plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
     check_rootfs(&plan.rootfs)?;
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
@@ -132,11 +137,11 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, dir: &dir, record, console, systemd, made: Made::new(&dir) };
+    let mut making = Making { request, dir: &dir, record, console, systemd, notify: None, made: Made::new(&dir) };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
-            let record = making.record;
-            Ok(Created { id: plan.id, pid, master, dir, record })
+            let (record, notify) = (making.record, making.notify);
+            Ok(Created { id: plan.id, pid, master, notify, dir, record })
         }
         Err(error) => Err(making.made.undo(error)),
     }
@@ -150,6 +155,7 @@ struct Making<'a> {
     console: Console,
     /// Who makes the cgroup, if it is not this process.
     systemd: Option<Systemd>,
+    notify: Option<Notify>,
     made: Made<'a>,
 }
 
@@ -164,6 +170,12 @@ impl Making<'_> {
     ) -> Result<(i32, Option<OwnedFd>)> {
         self.dir.write_record(&self.record)?;
         self.dir.write_config(config)?;
+        if notify::wanted().is_some() {
+            self.dir.make_notify()?;
+        }
+        if self.request.start_at_once {
+            self.notify = Notify::listen(self.dir)?;
+        }
         let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
         let mut cgroup = self.make_cgroup(plan, recorder)?;

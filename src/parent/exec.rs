@@ -98,7 +98,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let cgroups = CgroupManager::default();
-    let choices = Choices { no_pivot: false, cgroups, trace: request.trace.is_on(), extras };
+    let choices = Choices { no_pivot: false, cgroups, trace: request.trace.is_on(), notify: None, extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), &host, choices)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::console::{RawMode, copy_size};
+use super::notify::Notify;
 use crate::error::{Context, Error, Result};
 
 /// Signals held back from the default action, to be forwarded. Taken before the process is made, so that none is lost
@@ -56,10 +57,13 @@ impl Signals {
 ///
 /// # Errors
 /// A terminal or signals that can't be read.
-pub fn wait_for(pid: i32, master: Option<OwnedFd>, signals: Signals) -> Result<i32> {
+pub fn wait_for(pid: i32, master: Option<OwnedFd>, notify: Option<Notify>, signals: Signals) -> Result<i32> {
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
-        let ready = wait_for_something(&signals, relay.as_ref())?;
+        let ready = wait_for_something(&signals, relay.as_ref(), notify.as_ref())?;
+        if let Some(notify) = &notify {
+            notify.carry(pid)?;
+        }
         if let Some(relay) = &mut relay {
             relay.carry(ready)?;
         }
@@ -114,8 +118,9 @@ struct Ready {
     master: PollFlags,
 }
 
-fn wait_for_something(signals: &Signals, relay: Option<&Relay>) -> Result<Ready> {
+fn wait_for_something(signals: &Signals, relay: Option<&Relay>, notify: Option<&Notify>) -> Result<Ready> {
     let mut fds = vec![PollFd::new(&signals.fd, PollFlags::IN)];
+    fds.extend(notify.map(|notify| PollFd::new(notify, PollFlags::IN)));
     let mut timeout = None;
     let (mut master, mut input) = (None, None);
     if let Some(relay) = relay {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::clean;
+use super::notify::Notify;
 use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
@@ -173,10 +174,14 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
             return Err(Error::new(Kind::State, message));
         }
     }
+    let notify = Notify::listen(&dir)?;
     execute(dir.call()?, &id, &record, trace, state.proc())?;
     drop(lock);
     run_poststart(&record);
-    Ok(())
+    match (notify, record.process) {
+        (Some(notify), Some(process)) => notify.await_ready(process.pid),
+        _ => Ok(()),
+    }
 }
 
 fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {

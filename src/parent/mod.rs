@@ -16,6 +16,7 @@ mod instances;
 pub mod lifecycle;
 mod mapped;
 mod namespaces;
+pub mod notify;
 mod pinned;
 mod sources;
 mod spawn;

@@ -181,6 +181,8 @@ pub struct Choices<'a> {
     pub cgroups: CgroupManager,
     /// Whether a trace is wanted.
     pub trace: bool,
+    /// The directory for the socket on which the payload says that it is ready; sd_notify(3).
+    pub notify: Option<&'a Path>,
     #[allow(missing_docs)]
     pub extras: Extras<'a>,
 }
@@ -231,6 +233,7 @@ impl Plan {
             own_maps: &own_maps,
         };
         let mut mounts = mounts::from_spec(spec, &around, &mut sources)?;
+        mounts.extend(choices.notify.map(|dir| mounts::notify(dir, &mut sources)));
         let seal_dev = mounts.iter_mut().map(MountPlan::open_dev).filter(|opened| *opened).count() > 0;
         let own_mounts = namespaces.has(flag::MOUNT);
         let own_dev = own_mounts && !mounts.iter().any(binds_dev);
@@ -242,7 +245,8 @@ impl Plan {
         let fresh_devices = host.is_machine_root() && !namespaces.has_user();
 
         let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
-        let process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        let mut process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        process_plan.env.extend(choices.notify.map(|_| mounts::NOTIFY_VARIABLE.to_owned()));
         let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
         let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?;
         let mounts_nothing = mounts.is_empty() && masked_paths.is_empty() && readonly_paths.is_empty();

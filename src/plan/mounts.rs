@@ -316,6 +316,27 @@ fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static st
     }
 }
 
+/// Where the payload says that it is ready; runc's and crun's place for it.
+const NOTIFY_DIRECTORY: &str = "/run/notify";
+/// What tells it so.
+pub(super) const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET=/run/notify/notify";
+
+/// The directory with the socket on which the payload says that it is ready.
+pub(super) fn notify(dir: &Path, sources: &mut Sources) -> MountPlan {
+    let source = Source::Path { path: dir.into(), recursive: false, nofollow: true, idmapped: None };
+    let slot = sources.add(source);
+    let bind =
+        Bind { slot, source: dir.into(), recursive: false, nofollow: true, copy_symlink: false, idmapped: false };
+    MountPlan {
+        destination: NOTIFY_DIRECTORY.into(),
+        nofollow: false,
+        what: What::Bind(bind),
+        attrs: Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 },
+        recursive_attrs: Attrs::default(),
+        propagation: (Propagation::Private, true),
+    }
+}
+
 fn host_tree(path: &str, sources: &mut Sources) -> Bind {
     let slot = sources.add(Source::tree(path));
     Bind { slot, source: path.into(), recursive: true, nofollow: false, copy_symlink: false, idmapped: false }

@@ -8,8 +8,13 @@ fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan> {
         "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}]},
     });
     change(&mut spec);
-    let choices =
-        Choices { no_pivot: false, cgroups: CgroupManager::Cgroupfs, trace: false, extras: Extras::default() };
+    let choices = Choices {
+        no_pivot: false,
+        cgroups: CgroupManager::Cgroupfs,
+        trace: false,
+        notify: None,
+        extras: Extras::default(),
+    };
     let spec = load::spec_from_text(spec.to_string().as_bytes())?;
     let host = Host { root: true, initial_userns: true, ..Host::default() };
     Plan::from_spec(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices)

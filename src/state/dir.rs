@@ -21,6 +21,8 @@ use crate::procfs::Proc;
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
+const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify/notify";
 
 /// The directory of all containers' directories.
 #[derive(Clone, Debug)]
@@ -73,6 +75,11 @@ impl StateRoot {
     /// Where compiled seccomp filters are kept: one place for all state roots, since a filter is known by its content.
     pub fn filter_cache(&self) -> Option<&Path> {
         self.filters.as_deref()
+    }
+
+    /// The directory of a container with the socket on which its service says that it is ready.
+    pub(crate) fn notify_dir(&self, id: &ContainerId) -> PathBuf {
+        self.path.join(id.as_str()).join(NOTIFY)
     }
 
     /// Looks whether an ID is taken, before anything is done for it. What claims it is [`StateRoot::create`].
@@ -290,7 +297,7 @@ impl ContainerDir {
         let doing = || format!("make the socket `{}`", self.path.join(SOCKET).display());
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(doing)?;
-        self.inside(|address| rustix::net::bind(&socket, address).context(|| "bind")).context(doing)?;
+        self.inside(SOCKET, |address| rustix::net::bind(&socket, address).context(|| "bind")).context(doing)?;
         rustix::net::listen(&socket, 1).context(doing)?;
         Ok(socket)
     }
@@ -303,7 +310,7 @@ impl ContainerDir {
         let doing = || "call the created container";
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(doing)?;
-        self.inside(|address| rustix::net::connect(&socket, address).context(|| "connect")).context(doing)?;
+        self.inside(SOCKET, |address| rustix::net::connect(&socket, address).context(|| "connect")).context(doing)?;
         rustix::fs::unlinkat(&self.fd, SOCKET, AtFlags::empty()).context(|| "remove the start socket")?;
         Ok(socket)
     }
@@ -316,10 +323,43 @@ impl ContainerDir {
         }
     }
 
-    /// Calls with the start socket's address, in the directory itself: a socket's path has room for 107 bytes, and the
+    /// Makes the directory that the container is shown, for [`ContainerDir::bind_notify`].
+    ///
+    /// # Errors
+    /// The state directory can't be written.
+    pub fn make_notify(&self) -> Result<()> {
+        // For whichever user the service is: what keeps others out is the state directory above.
+        let made = rustix::fs::mkdirat(&self.fd, NOTIFY, Mode::from_raw_mode(0o755));
+        made.and_then(|()| rustix::fs::chmodat(&self.fd, NOTIFY, Mode::from_raw_mode(0o755), AtFlags::empty()))
+            .context(|| format!("make `{}`", self.path.join(NOTIFY).display()))
+    }
+
+    /// Whether the container was shown such a directory.
+    pub fn has_notify(&self) -> bool {
+        rustix::fs::statat(&self.fd, NOTIFY, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Makes the socket to which the container's service says that it is ready; sd_notify(3).
+    ///
+    /// # Errors
+    /// The state directory can't be written.
+    pub fn bind_notify(&self) -> Result<OwnedFd> {
+        let doing = || format!("make the socket `{}`", self.path.join(NOTIFY_SOCKET).display());
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+            .context(doing)?;
+        self.inside(NOTIFY_SOCKET, |address| {
+            rustix::net::bind(&socket, address).context(|| "bind")?;
+            // Before the service starts, so that none finds it closed.
+            rustix::fs::chmod(NOTIFY_SOCKET, Mode::from_raw_mode(0o777)).context(|| "chmod")
+        })
+        .context(doing)?;
+        Ok(socket)
+    }
+
+    /// Calls with the address of a socket of this name, in the directory itself: a socket's path has room for 107 bytes, and the
     /// state root may be deeper.
-    fn inside(&self, call: impl FnOnce(&SocketAddrUnix) -> Result<()>) -> Result<()> {
-        let address = SocketAddrUnix::new(SOCKET).context(|| "address of the start socket")?;
+    fn inside(&self, name: &str, call: impl FnOnce(&SocketAddrUnix) -> Result<()>) -> Result<()> {
+        let address = SocketAddrUnix::new(name).context(|| format!("address of `{name}`"))?;
         let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let back = back.context(|| "open the working directory")?;
         rustix::process::fchdir(&self.fd).context(|| "fchdir to the state directory")?;

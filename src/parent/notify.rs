@@ -1,0 +1,124 @@
+//! Readiness, as systemd asks for it (sd_notify(3)): the container gets a socket of its own, and what its service says there
+//! is told to the caller's `NOTIFY_SOCKET`, with the payload as the main process.
+//!
+//! `create` shows the container a directory of its state; `start` and `run` make the socket in it, which is how the one that
+//! listens need not be the one that has made the container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::error::{Context, Error, Result};
+use crate::state::ContainerDir;
+
+/// What of a service's words means the same outside. Its process IDs and its fds do not.
+const FORWARDED: [&str; 6] = ["READY=", "STATUS=", "ERRNO=", "RELOADING=", "STOPPING=", "EXTEND_TIMEOUT_USEC="];
+
+/// Whether the caller wants to be told: the name of its socket.
+pub(super) fn wanted() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+}
+
+/// Between the container's socket and the caller's.
+#[derive(Debug)]
+pub struct Notify {
+    container: OwnedFd,
+    caller: SocketAddrUnix,
+}
+
+impl Notify {
+    /// Listens, if the caller wants to be told, and the container was made to tell.
+    ///
+    /// # Errors
+    /// A `NOTIFY_SOCKET` that is no address; a socket that can't be made.
+    pub(super) fn listen(dir: &ContainerDir) -> Result<Option<Notify>> {
+        let (Some(name), true) = (wanted(), dir.has_notify()) else { return Ok(None) };
+        let caller = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
+            path => SocketAddrUnix::new(path),
+        };
+        let caller = caller.context(|| format!("NOTIFY_SOCKET `{}`", name.display()))?;
+        Ok(Some(Notify { container: dir.bind_notify()?, caller }))
+    }
+
+    /// Waits until the service says that it is ready, or its process has ended. `pid` is the payload.
+    ///
+    /// # Errors
+    /// A socket that can't be read, or a caller that can't be told.
+    pub fn await_ready(&self, pid: i32) -> Result<()> {
+        let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        loop {
+            let mut fds = vec![PollFd::new(&self.container, PollFlags::IN)];
+            fds.extend(process.as_ref().map(|process| PollFd::new(process, PollFlags::IN)));
+            // Without a pidfd the process is looked at by its number, now and then.
+            let patience = process.is_none().then_some(Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
+            rustix::io::retry_on_intr(|| poll(&mut fds, patience.as_ref())).context(|| "poll")?;
+            if self.carry(pid)? {
+                return Ok(());
+            }
+            let ended = match &process {
+                Some(_) => !fds[1].revents().is_empty(),
+                None => crate::sys::signal::kill(pid, 0) == Err(Errno::SRCH),
+            };
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells the caller all that has come; whether the service is ready by now.
+    pub(super) fn carry(&self, pid: i32) -> Result<bool> {
+        let mut ready = false;
+        let mut buffer = [0u8; 4096];
+        loop {
+            match rustix::net::recv(&self.container, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((length, _)) => ready |= self.forward(&String::from_utf8_lossy(&buffer[..length]), pid)?,
+                Err(Errno::AGAIN) => return Ok(ready),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("read the container's notify socket", errno)),
+            }
+        }
+    }
+
+    fn forward(&self, message: &str, pid: i32) -> Result<bool> {
+        let Some(text) = translated(message, pid) else { return Ok(false) };
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+            .context(|| "socket")?;
+        rustix::net::sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &self.caller)
+            .context(|| "tell the caller's NOTIFY_SOCKET")?;
+        Ok(text.lines().any(|line| line == "READY=1"))
+    }
+}
+
+impl AsFd for Notify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.container.as_fd()
+    }
+}
+
+fn translated(message: &str, pid: i32) -> Option<String> {
+    let mut lines: Vec<&str> =
+        message.lines().filter(|line| FORWARDED.iter().any(|name| line.starts_with(name))).collect();
+    let main = format!("MAINPID={pid}");
+    if lines.contains(&"READY=1") {
+        lines.push(&main);
+    }
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::translated;
+
+    #[test]
+    fn only_what_means_the_same_outside_is_told() {
+        assert_eq!(translated("READY=1\nMAINPID=1\nSTATUS=up\n", 77).unwrap(), "READY=1\nSTATUS=up\nMAINPID=77");
+        assert_eq!(translated("FDSTORE=1\nMAINPID=1", 77), None);
+        assert_eq!(translated("STATUS=x", 77).unwrap(), "STATUS=x");
+        assert_eq!(translated("", 77), None);
+    }
+}

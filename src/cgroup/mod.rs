@@ -9,6 +9,7 @@
 //! With the [`systemd`] cgroup manager the cgroup is made by systemd instead, around the process that is there already.
 
 mod controllers;
+mod cpuset;
 mod devices;
 mod dir;
 mod ebpf;
@@ -229,22 +230,25 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The v2 cgroup that a process of the container is in, for another that joins it: a container that has moved its
-    /// processes into sub-cgroups and given those controllers, as systemd does, takes none in its own any more.
+    /// The cgroup that a process of the container is in, for another that joins it: a container that has moved its
+    /// processes into sub-cgroups of v2 and given those controllers, as systemd does, takes none in its own any more.
     ///
     /// # Errors
     /// A process that is gone, or has left the container's cgroup.
-    pub(crate) fn fd_beside(&self, pid: i32, proc: &Proc) -> Result<Option<OwnedFd>> {
-        let Some(place) = self.record.v2() else { return Ok(None) };
+    pub(crate) fn beside(&self, pid: i32, proc: &Proc) -> Result<Cgroup> {
+        let mut record = self.record.clone();
         let text = proc.read(&format!("{pid}/cgroup"))?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-        // Where the mount point is not the hierarchy's root, its name in /proc is longer, or shorter, than ours.
-        let below = own.find(&place.path).map(|at| &own[at + place.path.len()..]).unwrap_or_default();
-        let below = if below.starts_with('/') { below } else { "" };
-        let path = format!("{}{below}", place.full_path());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path.as_str(), flags, rustix::fs::Mode::empty());
-        fd.context(|| format!("open `{path}`")).map(Some)
+        for place in record.dirs.iter_mut().filter(|place| place.unified) {
+            // Where the mount point is not the hierarchy's root, its name in /proc is longer, or shorter, than ours.
+            let below = own.find(&place.path).map(|at| &own[at + place.path.len()..]).unwrap_or_default();
+            place.path.push_str(if below.starts_with('/') { below } else { "" });
+        }
+        let cgroup = Cgroup::open(&record)?;
+        match (record.v2(), cgroup.v2()) {
+            (Some(place), None) => Err(Error::call(format!("open `{}`", place.full_path()), Errno::NOENT)),
+            _ => Ok(cgroup),
+        }
     }
 
     /// Changes the limits that `update` holds, and the device rules if it holds any.

@@ -158,8 +158,8 @@ fn whole_life() {
     let mut second = Process::start(&format!("read go; {} echo done; exec sleep 60", writes.collect::<String>()));
     if layout != Layout::V1 {
         cgroup.v2().unwrap().write("cgroup.procs", &second.pid().to_string()).unwrap();
-        let inside = cgroup.fd_beside(second.pid(), &Proc::open().unwrap()).unwrap().unwrap();
-        assert!(rustix::fs::fstat(&inside).unwrap().st_ino == rustix::fs::fstat(cgroup.v2().unwrap()).unwrap().st_ino);
+        let beside = cgroup.beside(second.pid(), &Proc::open().unwrap()).unwrap();
+        assert_eq!(beside.record(), cgroup.record());
     }
     drop(second.0.stdin.take());
     second.0.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();

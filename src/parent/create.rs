@@ -184,12 +184,13 @@ impl Making<'_> {
         let joined = namespaces::open(&plan.namespaces.join)?;
         let image = Image::sealed(proc, recorder)?;
 
+        let moved = cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.why_moved(proc))?;
         let since = recorder.now();
         let for_children = ForChildren::set(&plan.namespaces, proc)?;
         let (mut child, channel) = spawn::start(&spawn::Start {
             image: &image,
             namespaces: plan.namespaces.at_clone,
-            cgroup: cgroup.as_ref().and_then(Cgroup::into_fd),
+            cgroup: cgroup.as_ref().filter(|_| moved.is_none()).and_then(Cgroup::into_fd),
             tasks: &tasks,
             gated: plan.maps_at_clone().is_some(),
             preserve_fds: plan.child.process.preserve_fds,
@@ -199,6 +200,9 @@ impl Making<'_> {
             for_children.restore()?;
         }
         recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
+        if cgroup.as_ref().and_then(Cgroup::into_fd).is_some() {
+            child.record_late_join(moved, recorder);
+        }
         drop(tasks);
         // systemd makes a scope around a process that is there.
         let unit = self.make_unit(plan, hierarchies, child.pid, recorder);
@@ -243,7 +247,6 @@ impl Making<'_> {
     ) -> Result<Option<OwnedFd>> {
         let late = |c: &&Cgroup| !talk.child.in_cgroup() && c.record().unit.is_none() && c.into_fd().is_some();
         if let Some(cgroup) = cgroup.filter(late) {
-            talk.session.recorder.fallback("cgroup", || "no clone3: joined by cgroup.procs".into());
             cgroup.join(talk.child.pid)?;
         }
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;

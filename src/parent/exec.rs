@@ -24,6 +24,7 @@ use crate::plan::seccomp::FilterPlan;
 use crate::plan::{CgroupManager, ChildPlan, Choices};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
+use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
@@ -133,7 +134,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
     let mut talk = Conversation::with(child, session, proc);
-    let result = converse(request, &plan, &joined, filter.as_ref(), console, cgroup.as_ref(), &mut talk);
+    let result = converse(request, &plan, &joined, filter.as_ref(), console, (cgroup.as_ref(), init), &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);
     result.map(|master| Executed { pid: talk.child.release(), master })
@@ -167,26 +168,55 @@ impl Place {
     }
 }
 
-/// A container whose own cgroup holds no processes any more, as a systemd in it arranges, takes new ones beside its first.
+/// What the trace says of a container whose own cgroup holds no processes any more, as a systemd in it arranges.
+const BESIDE: &str = "EBUSY: in the cgroup of the container's first process";
+
+/// Starts the child in the container's cgroup, beside its first process, or where it is to be moved from: see [`join`].
 fn spawn_in(
     start: &spawn::Start<'_>,
     cgroup: Option<&Cgroup>,
     init: i32,
     proc: &Proc,
     recorder: &mut Recorder,
-) -> Result<(spawn::Child, crate::protocol::channel::Channel)> {
-    match (spawn::start(start), cgroup) {
-        (Err(e), Some(cgroup)) if e.errno() == Some(Errno::BUSY) => {
-            recorder.fallback("cgroup", || "EBUSY: in the cgroup of the container's first process".into());
-            let beside = cgroup.fd_beside(init, proc)?;
-            spawn::start(&spawn::Start { cgroup: beside.as_ref().map(AsFd::as_fd), ..*start })
+) -> Result<(spawn::Child, Channel)> {
+    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.into_fd().is_some()) else { return spawn::start(start) };
+    let in_none = spawn::Start { cgroup: None, ..*start };
+    let mut moved = cgroup.why_moved(proc)?;
+    let started = match moved {
+        Some(_) => spawn::start(&in_none),
+        None => match spawn::start(start) {
+            Err(e) if e.errno() == Some(Errno::BUSY) => {
+                recorder.fallback("cgroup", || BESIDE.into());
+                let beside = cgroup.beside(init, proc)?;
+                moved = beside.why_moved(proc)?;
+                spawn::start(&spawn::Start { cgroup: beside.into_fd().filter(|_| moved.is_none()), ..*start })
+            }
+            // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.
+            Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
+                moved = Some("EACCES: moved in by systemd".into());
+                spawn::start(&in_none)
+            }
+            started => started,
+        },
+    };
+    let (child, channel) = started?;
+    child.record_late_join(moved, recorder);
+    Ok((child, channel))
+}
+
+/// Moves the child to where it could not be born.
+fn join(cgroup: &Cgroup, init: i32, talk: &mut Conversation<'_>) -> Result<()> {
+    let pid = talk.child.pid;
+    let move_in = |cgroup: &Cgroup| match cgroup.join(pid) {
+        Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => cgroup.join_by_systemd(pid),
+        joined => joined,
+    };
+    match move_in(cgroup) {
+        Err(e) if e.errno() == Some(Errno::BUSY) => {
+            talk.session.recorder.fallback("cgroup", || BESIDE.into());
+            move_in(&cgroup.beside(init, talk.proc)?)
         }
-        // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.
-        (Err(e), Some(cgroup)) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
-            recorder.fallback("cgroup", || "EACCES: moved in by systemd".into());
-            spawn::start(&spawn::Start { cgroup: None, ..*start })
-        }
-        (started, _) => started,
+        joined => joined,
     }
 }
 
@@ -196,16 +226,11 @@ fn converse(
     joined: &[namespaces::Joined],
     filter: Option<&FilterPlan>,
     console: Console,
-    cgroup: Option<&Cgroup>,
+    (cgroup, init): (Option<&Cgroup>, i32),
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
-        match cgroup.join(talk.child.pid) {
-            Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
-                cgroup.join_by_systemd(talk.child.pid)?;
-            }
-            joined => joined?,
-        }
+        join(cgroup, init, talk)?;
     }
     talk.open(plan, joined, None, None)?;
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;

@@ -10,6 +10,7 @@ use rustix::process::WaitOptions;
 use super::image::Image;
 use crate::error::{Context, Error, Result};
 use crate::protocol::channel::Channel;
+use crate::protocol::event::Recorder;
 use crate::sys::clone::{Spawn, Spawned, spawn};
 
 /// What decides how the child is started.
@@ -73,6 +74,13 @@ impl Child {
     /// Whether it was born in the cgroup it was to be born in.
     pub(super) fn in_cgroup(&self) -> bool {
         self.spawned.in_cgroup
+    }
+
+    /// Says in the trace that it was not, and why: `moved`, or else the lack of the call.
+    pub(super) fn record_late_join(&self, moved: Option<String>, recorder: &mut Recorder) {
+        if !self.in_cgroup() {
+            recorder.fallback("cgroup", || moved.unwrap_or_else(|| "no clone3: joined by cgroup.procs".into()));
+        }
     }
 
     /// Opens the gate of a child that waits for its id maps.

@@ -235,7 +235,17 @@ pub(crate) fn value(path: impl AsRef<Path>) -> String {
 
 /// Whether this kernel maps the IDs of a tmpfs: Linux 6.3.
 pub(crate) fn maps_ids_of_a_tmpfs() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
+    kernel() >= (6, 3)
+}
+
+/// The kernel's version, as far as it tells what there is.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = value("/proc/sys/kernel/osrelease");
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().expect("a kernel's release"));
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
+/// mount_setattr(2) came with Linux 5.12.
+pub(crate) fn has_mount_setattr() -> bool {
+    kernel() >= (5, 12)
 }

@@ -139,9 +139,20 @@ fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, r
     Ok(())
 }
 
+/// Open files that are left for the making itself, when a batch of places is open.
+const SPARE_FILES: usize = 8;
+
 /// Makes fresh nodes as the parent does, in a tmpfs of their own, and binds each: the same mounts in the end. The tmpfs
-/// is mounted over `/dev` while the nodes are made, and the places they go to are opened before that.
+/// is mounted over `/dev` while the nodes are made, and the places they go to are opened before that: where few files
+/// may be open, in batches with a tmpfs each.
 fn make_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let batch = limit.saturating_sub(proc.own_fds()?.len() + SPARE_FILES).max(1);
+    indexes.chunks(batch).try_for_each(|indexes| make_batch_by_path(all, indexes, dev, root, proc))
+}
+
+fn make_batch_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
     let targets: Vec<Target> = indexes.iter().map(|i| mount_point(&all[*i], dev, root)).collect::<Result<_>>()?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     legacy::filesystem("tmpfs", "tmpfs", flags, "mode=755", dev.fd.as_fd(), proc).context(|| "stage device nodes")?;

@@ -112,14 +112,19 @@ pub(super) fn remount_tree(mount: BorrowedFd<'_>, attrs: Attrs, proc: &Proc) -> 
     let stat = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
     let mountinfo = proc.read("self/mountinfo")?;
     let mounts: Vec<Mount<'_>> = Mount::all(&mountinfo).collect();
+    let top = mounts.iter().find(|mount| mount.id == stat.stx_mnt_id);
+    let top = top.ok_or_else(|| Error::system("mountinfo has no line for the top of the tree"))?;
     remount(mount, attrs, proc)?;
     let mut parents = vec![stat.stx_mnt_id];
     while let Some(parent) = parents.pop() {
         for child in mounts.iter().filter(|mount| mount.parent == parent) {
             parents.push(child.id);
-            // A mount point is no symlink, and nobody of the container is here yet to move it.
+            // From the tree's own top: by its whole path it is not to be found while the container's root lies on this
+            // process's. A mount point is no symlink, and nobody of the container is here yet to move it.
+            let path = child.point.strip_prefix(&*top.point).unwrap_or_default().trim_start_matches('/');
+            let path = if path.is_empty() { "." } else { path };
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let below = rustix::fs::open(&*child.point, flags, Mode::empty());
+            let below = rustix::fs::openat(mount, path, flags, Mode::empty());
             let below = below.context(|| format!("open `{}`", child.point))?;
             let found = rustix::fs::statx(&below, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
             // What is covered by a further mount can't be reached, nor be seen.

@@ -125,7 +125,14 @@ impl Child {
 
     fn explain_as(&self, error: Error, ended: Option<Option<i32>>) -> Error {
         if let Some(failure) = self.spawned.stub_failure() {
-            return Error::call(format!("start the child image: {}", failure.step), failure.errno);
+            let error = Error::call(format!("start the child image: {}", failure.step), failure.errno);
+            return match failure.errno {
+                // The image is an open file, and no script. TOMOYO knows it by the name that the kernel gives it.
+                Errno::NOENT if failure.step.starts_with("execveat") => {
+                    error.advise("the security module TOMOYO looks for `/dev/fd` and needs `/proc`")
+                }
+                _ => error,
+            };
         }
         match ended {
             Some(Some(signal)) if signal == libc::SIGKILL => {

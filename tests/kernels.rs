@@ -145,11 +145,18 @@ fn a_missing_call_is_made_up_for_or_named_as_documented() {
     }
     let documented = documented();
     let mut wrong = Vec::new();
+    // Two that are lacking at once: what the text below the table says of it.
+    let no_copy = "error: copy the binary into memory: memfd_create: Function not implemented, Operation not permitted";
+    let no_copy = [no_copy.to_owned(), no_copy.to_owned()];
     for (key, [root, user]) in &measured {
-        let Some([said_root, said_user]) = documented.get(key) else {
+        let Some(mut said) = documented.get(key) else {
             wrong.push(format!("{key:?} has no row"));
             continue;
         };
+        if key.0 == "memfd_create" && !look::has_mount_setattr() {
+            said = &no_copy;
+        }
+        let [said_root, said_user] = said;
         for (is, said, whose) in [(root, said_root, "root"), (user, said_user, "a user namespace")] {
             if !agrees(is, said, &key.0, &key.1) {
                 wrong.push(format!("{key:?}, {whose}: documented `{said}`, is `{is}`"));

@@ -83,6 +83,15 @@ impl Dir {
 
     /// The names of the sub-cgroups.
     pub(super) fn children(&self) -> Result<Vec<String>, Errno> {
+        self.entries(true)
+    }
+
+    /// The names of the files.
+    pub(super) fn files(&self) -> Result<Vec<String>, Errno> {
+        self.entries(false)
+    }
+
+    fn entries(&self, dirs: bool) -> Result<Vec<String>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut entries = rustix::fs::Dir::new(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?)?;
         let mut names = Vec::new();
@@ -90,7 +99,7 @@ impl Dir {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();
             // cgroupfs always says what an entry is.
-            if entry.file_type().is_dir() && name != "." && name != ".." {
+            if entry.file_type().is_dir() == dirs && name != "." && name != ".." {
                 names.push(name.into_owned());
             }
         }

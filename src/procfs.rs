@@ -111,6 +111,17 @@ impl Proc {
         rustix::fs::openat(&dir, name, flags, Mode::empty()).context(doing)
     }
 
+    /// Opens the root directory of a process by its link.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn open_root(&self, pid: i32) -> Result<OwnedFd> {
+        let doing = || format!("open `/proc/{pid}/root`");
+        let dir = self.open_file(&pid.to_string(), OFlags::PATH | OFlags::DIRECTORY).context(doing)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&dir, "root", flags, Mode::empty()).context(doing)
+    }
+
     /// Whether this process is in the initial user namespace. Its number tells: one that maps all IDs to themselves may
     /// be another.
     ///

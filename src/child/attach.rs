@@ -22,13 +22,13 @@ const MAX_SYMLINKS: usize = 40;
 const MAX_RETRIES: usize = 128;
 
 /// A place to mount on.
-pub(super) struct Target {
+pub(crate) struct Target {
     /// O_PATH.
-    pub(super) fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
 }
 
 /// The container's root directory as a place to look things up in.
-pub(super) struct Places {
+pub(crate) struct Places {
     root: OwnedFd,
 }
 
@@ -43,13 +43,13 @@ enum Missing {
 }
 
 impl Places {
-    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Places> {
+    pub(crate) fn new(root: BorrowedFd<'_>) -> Result<Places> {
         let root = root.try_clone_to_owned().context(|| "duplicate the root's fd")?;
         Ok(Places { root })
     }
 
     /// What is at a path, symlinks followed inside the root; None if nothing is.
-    pub(super) fn find(&self, path: &Path) -> Result<Option<Target>> {
+    pub(crate) fn find(&self, path: &Path) -> Result<Option<Target>> {
         let found = self.open(path, OFlags::PATH)?;
         Ok(found.map(|fd| Target { fd }))
     }

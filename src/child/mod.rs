@@ -11,6 +11,7 @@ mod enter;
 mod filesystem;
 mod identity;
 mod legacy;
+pub(crate) mod live;
 mod mounts;
 mod namespaces;
 mod paths;
@@ -33,6 +34,7 @@ use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ChildSession;
 use crate::protocol::{Kind, ToParent};
+pub(crate) use attach::Places;
 use slots::Slots;
 
 /// Runs the child image. `socket` is the number of the sync socket. Returns only on failure, with the exit code.

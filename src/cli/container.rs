@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
+use super::{Context, many};
 use crate::error::{Error, Kind, Result};
 use crate::parent::create::{Created, Request, create};
 use crate::parent::foreground::{Signals, wait_for};
@@ -27,8 +27,9 @@ impl Id {
     }
 }
 
+/// What `create` and `run` have in common.
 #[derive(Args, Debug)]
-pub(super) struct Create {
+struct Options {
     /// The bundle: a directory with config.json
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     bundle: PathBuf,
@@ -50,11 +51,33 @@ pub(super) struct Create {
     /// Pass this many fds, from 3 on, to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    /// Send a pidfd of the first process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// The container's ID
     id: String,
 }
 
+/// `create` itself: two words more, of which it always does what they say.
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    #[command(flatten)]
+    options: Options,
+    /// Return once the container is created; it always does
+    #[arg(short, long, hide = true)]
+    detach: bool,
+    /// Do not adopt the container's orphans; it never does
+    #[arg(long, hide = true)]
+    no_subreaper: bool,
+}
+
 impl Create {
+    pub(super) fn create(&self, context: &Context) -> Result<()> {
+        create(&self.options.request(context)).map(drop)
+    }
+}
+
+impl Options {
     fn request<'a>(&'a self, context: &'a Context) -> Request<'a> {
         Request {
             id: &self.id,
@@ -66,23 +89,21 @@ impl Create {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            pidfd_socket: self.pidfd_socket.as_deref(),
             cgroups: context.cgroups,
+            tolerance: context.tolerance,
             start_at_once: false,
             detached: true,
             signals: None,
             trace: &context.trace,
         }
     }
-
-    pub(super) fn create(&self, context: &Context) -> Result<()> {
-        create(&self.request(context)).map(drop)
-    }
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
     #[command(flatten)]
-    create: Create,
+    options: Options,
     /// Return once the container runs
     #[arg(short, long)]
     detach: bool,
@@ -96,7 +117,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self, context: &Context) -> Result<i32> {
-        let request = Request { start_at_once: true, detached: self.detach, ..self.create.request(context) };
+        let request = Request { start_at_once: true, detached: self.detach, ..self.options.request(context) };
         if self.detach {
             let created = create(&request)?;
             lifecycle::run_poststart(&created.record);
@@ -111,7 +132,7 @@ impl Run {
         lifecycle::run_poststart(&record);
         let code = wait_for(pid, master, notify, signals);
         if !self.keep {
-            lifecycle::delete(&context.state, &self.create.id, true)?;
+            lifecycle::delete(&context.state, &self.options.id, true)?;
         }
         code
     }
@@ -122,13 +143,16 @@ pub(super) struct Delete {
     /// Kill it first if it runs; a container that is not there is fine
     #[arg(short, long)]
     force: bool,
+    /// Take the ID for a regular expression, and delete every container that it matches
+    #[arg(short, long)]
+    regex: bool,
     /// The container
     id: String,
 }
 
 impl Delete {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        lifecycle::delete(&context.state, &self.id, self.force)
+        many::each(&context.state, &self.id, self.regex, |id| lifecycle::delete(&context.state, id, self.force))
     }
 }
 
@@ -137,9 +161,12 @@ pub(super) struct Kill {
     /// Signal all processes of the container
     #[arg(short, long)]
     all: bool,
+    /// Take the ID for a regular expression, and signal every container that it matches
+    #[arg(short, long)]
+    regex: bool,
     /// The container
     id: String,
-    /// By name, with or without SIG, or by number
+    /// The signal, by name, with or without SIG, or by number
     #[arg(default_value = "SIGTERM")]
     signal: String,
 }
@@ -147,8 +174,10 @@ pub(super) struct Kill {
 impl Kill {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
         let signal = signal(&self.signal)?;
-        let container = Container::open(&context.state, &self.id)?;
-        if self.all { container.kill_all(signal) } else { container.kill(signal) }
+        many::each(&context.state, &self.id, self.regex, |id| {
+            let container = Container::open(&context.state, id)?;
+            if self.all { container.kill_all(signal) } else { container.kill(signal) }
+        })
     }
 }
 

@@ -7,10 +7,13 @@ use clap::Args;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::Context;
+use crate::cgroup::SubCgroup;
 use crate::error::{Error, Kind, Result};
 use crate::parent::exec::{Request, exec};
 use crate::parent::foreground::{Signals, wait_for};
+use crate::parent::users::Users;
 use crate::plan::load;
+use crate::plan::user::{Identity, UserSpec};
 
 #[derive(Args, Debug)]
 pub(super) struct Exec {
@@ -26,11 +29,14 @@ pub(super) struct Exec {
     /// Send the terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Give the process a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Its user, as UID or UID:GID
-    #[arg(short, long, value_name = "UID[:GID]")]
+    /// Its user, and its group, each by number or by a name that the container knows
+    #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Further groups, by comma
     #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',')]
@@ -59,6 +65,9 @@ pub(super) struct Exec {
     /// Pass this many fds, from 3 on
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    /// Start it in an existing sub-cgroup of the container's; with CONTROLLER: in that hierarchy of cgroup v1 alone
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
     /// Execute in a paused container too
     #[arg(long)]
     ignore_paused: bool,
@@ -74,12 +83,16 @@ impl Exec {
         if self.process.is_none() && self.command.is_empty() {
             return Err(Error::new(Kind::Usage, "exec needs a command, or --process"));
         }
+        let user = self.user.as_deref().map(UserSpec::parse).transpose()?;
+        let cgroups = self.cgroup.iter().map(|text| SubCgroup::parse(text)).collect::<Result<Vec<_>>>()?;
         let request = Request {
             id: &self.id,
             state: &context.state,
-            process: &|default| self.process(default),
+            process: &|default, users| self.process(default, user.as_ref(), users),
+            cgroups: &cgroups,
             pid_file: self.pid_file.as_deref(),
             console_socket: self.console_socket.as_deref(),
+            pidfd_socket: self.pidfd_socket.as_deref(),
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             detached: self.detach,
@@ -96,7 +109,7 @@ impl Exec {
     }
 
     /// The process of a file, or the container's own with another command; then what the options change.
-    fn process(&self, default: &Process) -> Result<Process> {
+    fn process(&self, default: &Process, user: Option<&UserSpec>, users: &Users<'_>) -> Result<Process> {
         let mut process = match &self.process {
             Some(path) => load::process(path)?,
             None => {
@@ -111,11 +124,11 @@ impl Exec {
         if self.tty {
             process.set_terminal(Some(true));
         }
-        if let Some(user) = &self.user {
-            let (uid, gid) = user_ids(user)?;
+        if let Some(user) = user {
+            let Identity { uid, gid, groups } = users.find(user)?;
             process.user_mut().set_uid(uid);
-            process.user_mut().set_gid(gid.unwrap_or(0));
-            process.user_mut().set_additional_gids(None);
+            process.user_mut().set_gid(gid);
+            process.user_mut().set_additional_gids(Some(groups).filter(|groups| !groups.is_empty()));
         }
         if !self.additional_gids.is_empty() {
             let mut gids = process.user().additional_gids().clone().unwrap_or_default();
@@ -144,19 +157,6 @@ impl Exec {
             process.set_selinux_label(self.process_label.clone());
         }
         Ok(process)
-    }
-}
-
-/// `UID` or `UID:GID`, each a plain decimal number: what is read in any other way could be taken for another user.
-fn user_ids(text: &str) -> Result<(u32, Option<u32>)> {
-    let refuse = || Error::new(Kind::Usage, format!("--user `{text}`: UID or UID:GID is expected, in decimal"));
-    let number = |text: &str| {
-        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-        text.parse::<u32>().ok().filter(|id| plain && *id != u32::MAX).ok_or_else(refuse)
-    };
-    match text.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
-        None => Ok((number(text)?, None)),
     }
 }
 
@@ -198,15 +198,6 @@ fn add_capabilities(sets: Option<&LinuxCapabilities>, names: &[String]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_user_is_exactly_who_was_named() {
-        assert_eq!(user_ids("1").unwrap(), (1, None));
-        assert_eq!(user_ids("0:5").unwrap(), (0, Some(5)));
-        for text in ["", "1:", ":1", "01", "+1", "-1", "4294967295", "4294967296", "root", "1:2:3", " 1"] {
-            assert!(user_ids(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_later_value_replaces() {

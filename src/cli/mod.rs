@@ -1,22 +1,31 @@
 //! The command line: what engines and people type, turned into calls of [`crate::parent`].
 
+mod checkpoint;
 mod container;
-mod control;
+mod events;
 mod exec;
 mod features;
+mod globals;
 mod inspect;
 mod log;
+mod many;
+mod mounts;
+mod pages;
 mod spec;
 mod trace;
+mod update;
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::Path;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::parent::trace::TraceFile;
-use crate::plan::CgroupManager;
-use crate::state::StateRoot;
+use self::globals::{Context, Globals};
+use crate::error::{Context as _, Error, Result};
+use crate::plan::load;
 
 /// What `--version` prints after the name.
 const VERSION: &str = concat!(
@@ -27,79 +36,54 @@ const VERSION: &str = concat!(
     "\nspec: 1.3.0\n+SECCOMP +TRACE"
 );
 
+/// An OCI container runtime whose container start can be seen.
+///
+/// `tandem spec` makes a config.json to begin with, `tandem run ID` runs it, `tandem COMMAND --help` tells the options of a
+/// command. Options may stand before or after the ID.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version = VERSION, about)]
+#[command(name = "tandem", version = VERSION, disable_version_flag = true, disable_help_subcommand = false)]
+#[command(arg_required_else_help = true, subcommand_value_name = "COMMAND")]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Command,
 }
 
-/// Options that every command takes.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Global options")]
-struct Globals {
-    /// Where the containers' state is kept [default: /run/tandem; for a user $XDG_RUNTIME_DIR/tandem]
-    #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Write the error that ends a command to this file too
-    #[arg(long, global = true, value_name = "FILE")]
-    log: Option<PathBuf>,
-    /// How to write to --log
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-    /// How much to tell on standard error: error, warn, info, debug, trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
-    log_level: ::log::LevelFilter,
-    /// The same as --log-level debug: every step and message on standard error
-    #[arg(long, global = true)]
-    debug: bool,
-    /// The same as --cgroup-manager systemd; later commands on the container need neither
-    #[arg(short = 's', long, global = true)]
-    systemd_cgroup: bool,
-    /// Who makes control groups: tandem itself, systemd (cgroupsPath is then SLICE:PREFIX:NAME), or nobody
-    #[arg(long, global = true, value_enum, default_value_t = Manager::Cgroupfs)]
-    cgroup_manager: Manager,
-    /// Accepted for engines; what the runtime may do is found by asking the kernel
-    #[arg(long, value_name = "BOOL", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    rootless: Option<String>,
-    /// Write every step and message of a container's start to this file
-    #[arg(long, global = true, value_name = "FILE", env = "TANDEM_TRACE")]
-    trace: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Manager {
-    Cgroupfs,
-    Systemd,
-    Disabled,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Save a container's processes to files, with CRIU
+    Checkpoint(checkpoint::Checkpoint),
+    /// Print a shell's completions
+    Completion(pages::Completion),
     /// Create a container, which waits for `start`
     Create(container::Create),
     /// Delete a container
     Delete(container::Delete),
+    /// Tell what a container uses, and when it runs out of memory, as JSON
+    Events(events::Events),
     /// Execute a process in a running container
     Exec(exec::Exec),
     /// Tell what this runtime can do, as JSON
     Features,
-    /// Send a signal to a container's first process
+    /// Send a signal to a container's first process, or to all
     Kill(container::Kill),
     /// List containers
     List(inspect::List),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(pages::Man),
+    /// Change the mounts of a running container
+    Mounts(mounts::Mounts),
     /// Freeze all processes of a container
     Pause(container::Id),
     /// List the processes of a container
     Ps(inspect::Ps),
+    /// Create a container from what `checkpoint` has saved
+    Restore(checkpoint::Restore),
     /// Let a paused container go on
     Resume(container::Id),
     /// Create a container and start it
@@ -110,46 +94,23 @@ enum Command {
     Start(container::Id),
     /// Tell the state of a container, as JSON
     State(container::Id),
-    /// Look at traces
+    /// Look at what --trace has written
     Trace(trace::Trace),
     /// Change the limits of a container
-    Update(control::Update),
-}
-
-/// What every command needs of the globals.
-struct Context {
-    state: StateRoot,
-    trace: TraceFile,
-    cgroups: CgroupManager,
-}
-
-impl Context {
-    fn new(globals: &Globals) -> Result<Context> {
-        Ok(Context {
-            state: StateRoot::choose(globals.root.as_deref())?,
-            trace: TraceFile::new(globals.trace.clone()),
-            cgroups: match globals.cgroup_manager {
-                // Docker says both: that there be none goes first.
-                Manager::Disabled => CgroupManager::Disabled,
-                Manager::Systemd => CgroupManager::Systemd,
-                Manager::Cgroupfs if globals.systemd_cgroup => CgroupManager::Systemd,
-                Manager::Cgroupfs => CgroupManager::Cgroupfs,
-            },
-        })
-    }
+    Update(update::Update),
 }
 
 /// Runs a command and returns the exit code of the process.
 pub fn main() -> i32 {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(with_single_dashes(std::env::args_os())) {
         Ok(cli) => cli,
-        Err(e) if e.exit_code() == 0 => {
+        Err(e) if e.exit_code() == 0 || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Help and version; a reader that has gone away is no failure.
             let _ = e.print();
-            return 0;
+            return e.exit_code();
         }
         Err(e) => {
-            eprintln!("tandem: {}", one_line(&e.render().to_string()));
+            eprintln!("tandem: {}", one_line(&e));
             return e.exit_code();
         }
     };
@@ -166,8 +127,30 @@ pub fn main() -> i32 {
     }
 }
 
+/// containerd writes `-no-subreaper`, as Go's own parser would take it, on `restore` alone.
+fn with_single_dashes(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut restores = None;
+    args.map(move |arg| {
+        let command = ["restore", "exec", "run"].into_iter().find(|name| OsStr::new(name) == arg);
+        restores = restores.or(command);
+        match arg == "-no-subreaper" && restores == Some("restore") {
+            true => "--no-subreaper".into(),
+            false => arg,
+        }
+    })
+}
+
 /// A mistake on the command line, as one line: what is wrong, without the usage that --help has.
-fn one_line(text: &str) -> String {
+fn one_line(error: &clap::Error) -> String {
+    // podman finds out by these words whether an option is known.
+    let empty = |value: Option<&clap::error::ContextValue>| value.is_none_or(|value| value.to_string().is_empty());
+    if error.kind() == ErrorKind::InvalidValue
+        && empty(error.get(ContextKind::InvalidValue))
+        && let Some(option) = error.get(ContextKind::InvalidArg)
+    {
+        return format!("option `{option}` requires an argument (see --help)");
+    }
+    let text = error.render().to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
     let line = lines.collect::<Vec<_>>().join(" ");
@@ -175,25 +158,53 @@ fn one_line(text: &str) -> String {
 }
 
 fn run(cli: &Cli) -> Result<i32> {
-    let context = Context::new(&cli.globals)?;
     let done = |result: Result<()>| result.map(|()| 0);
+    // What needs no state, and so no place for it.
+    match &cli.command {
+        Command::Checkpoint(args) => return done(args.run()),
+        Command::Completion(args) => return done(args.run()),
+        Command::Features => return done(features::print()),
+        Command::Man(args) => return done(args.run()),
+        Command::Restore(args) => return done(args.run()),
+        Command::Spec(args) => return done(args.run()),
+        Command::Trace(args) => return done(args.run()),
+        _ => {}
+    }
+    let context = Context::new(&cli.globals)?;
     match &cli.command {
         Command::Create(args) => done(args.create(&context)),
         Command::Delete(args) => done(args.run(&context)),
+        Command::Events(args) => done(args.run(&context)),
         Command::Exec(args) => args.run(&context),
-        Command::Features => done(features::print()),
         Command::Kill(args) => done(args.run(&context)),
         Command::List(args) => done(args.run(&context)),
+        Command::Mounts(args) => done(args.run(&context)),
         Command::Pause(args) => done(args.open(&context)?.pause()),
         Command::Ps(args) => done(args.run(&context)),
         Command::Resume(args) => done(args.open(&context)?.resume()),
         Command::Run(args) => args.run(&context),
-        Command::Spec(args) => done(args.run()),
         Command::Start(args) => done(args.start(&context)),
         Command::State(args) => done(inspect::state(&args.open(&context)?)),
-        Command::Trace(args) => done(args.run()),
         Command::Update(args) => done(args.run(&context)),
+        Command::Checkpoint(_)
+        | Command::Completion(_)
+        | Command::Features
+        | Command::Man(_)
+        | Command::Restore(_)
+        | Command::Spec(_)
+        | Command::Trace(_) => Ok(0),
     }
+}
+
+/// Reads a JSON file; `-` is standard input.
+fn read_json(path: &Path) -> Result<Value> {
+    let mut text = vec![];
+    if path.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut text).context(|| "read standard input")?;
+    } else {
+        text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
+    }
+    load::parse(&text).context(|| format!("`{}`", path.display()))
 }
 
 /// Prints to standard output; a reader that has gone away is no failure of the command.
@@ -211,4 +222,23 @@ fn print(text: &str) -> Result<()> {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::system(e.to_string()))?;
     print(&(text + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_restore_knows_a_single_dash() {
+        let with = |args: &[&str]| with_single_dashes(args.iter().map(OsString::from)).collect::<Vec<_>>();
+        assert_eq!(with(&["tandem", "restore", "-no-subreaper", "x"])[2], "--no-subreaper");
+        assert_eq!(with(&["tandem", "exec", "x", "restore", "-no-subreaper"])[4], "-no-subreaper");
+    }
 }

@@ -1,7 +1,7 @@
 //! `spec`: a config.json to begin with.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ pub(super) struct Spec {
     /// The bundle to make it in
     #[arg(short, long, default_value = ".", value_name = "DIR")]
     bundle: PathBuf,
+    /// The file to make, relative to the bundle [default: config.json]
+    #[arg(short, long, alias = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
     /// For an ordinary user: with a user namespace of its own
     #[arg(long = "rootless", id = "spec_rootless")]
     rootless: bool,
@@ -21,7 +24,7 @@ pub(super) struct Spec {
 
 impl Spec {
     pub(super) fn run(&self) -> Result<()> {
-        let path = self.bundle.join(CONFIG);
+        let path = self.bundle.join(self.file.as_deref().unwrap_or(Path::new(CONFIG)));
         let spec = if self.rootless { rootless() } else { default() };
         let text = serde_json::to_string_pretty(&spec).map_err(|e| Error::system(e.to_string()))? + "\n";
         let doing = || format!("make `{}`", path.display());

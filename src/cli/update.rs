@@ -1,13 +1,12 @@
 //! `update`.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
-use super::Context;
+use super::{Context, read_json};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::parent::lifecycle::Container;
 use crate::plan::load;
@@ -60,20 +59,42 @@ pub(super) struct Update {
     /// Relative share of block I/O, 10 to 1000
     #[arg(long, value_name = "N")]
     blkio_weight: Option<u16>,
+    /// Limit of TCP buffers in bytes; cgroup v1 alone has it
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
+    kernel_memory_tcp: Option<i64>,
+    /// Without effect, as under every runtime: Linux 5.16 took this limit out
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
+    kernel_memory: Option<i64>,
+    /// Schema of the L3 cache, by Intel RDT
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Schema of the memory bandwidth, by Intel RDT
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// The container
     id: String,
 }
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
+        let rdt = [("--l3-cache-schema", &self.l3_cache_schema), ("--mem-bw-schema", &self.mem_bw_schema)];
+        if let Some((option, _)) = rdt.into_iter().find(|(_, schema)| schema.is_some()) {
+            return Err(refuse_rdt(option));
+        }
+        if self.kernel_memory.is_some() {
+            log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
+        }
         let mut resources = match &self.resources {
-            Some(path) => read(path)?,
+            Some(path) => read_json(path)?,
             None => Value::Object(Map::new()),
         };
+        if !resources.is_object() {
+            return Err(Error::config("--resources: it is no JSON object"));
+        }
         self.add_options(&mut resources);
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
-        if resources.is_empty() && self.resources.is_none() {
+        if resources.is_empty() && self.resources.is_none() && self.kernel_memory.is_none() {
             return Err(Error::new(Kind::Usage, "update: no limit is given"));
         }
         Container::open(&context.state, &self.id)?.update(&resources)
@@ -84,6 +105,7 @@ impl Update {
             ("memory", "limit", json!(self.memory)),
             ("memory", "reservation", json!(self.memory_reservation)),
             ("memory", "swap", json!(self.memory_swap)),
+            ("memory", "kernelTCP", json!(self.kernel_memory_tcp)),
             ("pids", "limit", json!(self.pids_limit)),
             ("cpu", "quota", json!(self.cpu_quota)),
             ("cpu", "period", json!(self.cpu_period)),
@@ -102,6 +124,15 @@ impl Update {
     }
 }
 
+/// Why there is no Intel RDT to set: the machine has none, or the container no group of it.
+fn refuse_rdt(option: &str) -> Error {
+    let message = match Path::new("/sys/fs/resctrl/schemata").exists() {
+        true => "the container has no group in `/sys/fs/resctrl`",
+        false => "Intel RDT is not available: no resctrl file system is mounted on `/sys/fs/resctrl`",
+    };
+    Error::system(format!("{option}: {message}"))
+}
+
 /// A number of bytes, with a unit of 1024 (k, m, g, t) or none.
 fn bytes(text: &str) -> Result<i64, String> {
     let wrong = || format!("`{text}` is no number of bytes; 67108864, 64m and -1 are examples");
@@ -114,20 +145,6 @@ fn bytes(text: &str) -> Result<i64, String> {
     };
     let number: i64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-fn read(path: &std::path::Path) -> Result<Value> {
-    let mut text = vec![];
-    if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut text).context(|| "read standard input")?;
-    } else {
-        text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
-    }
-    let value: Value = load::parse(&text).context(|| format!("`{}`", path.display()))?;
-    match value.is_object() {
-        true => Ok(value),
-        false => Err(Error::config(format!("`{}` is no JSON object", path.display()))),
-    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::notify::{self, Notify};
+use super::pidfd::PidfdSocket;
 use super::spawn;
 use super::trace::TraceFile;
 use crate::cgroup::systemd::{Systemd, Wanted};
-use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
+use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies, Tolerance};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
@@ -49,8 +50,12 @@ pub struct Request<'a> {
     pub no_new_keyring: bool,
     #[allow(missing_docs)]
     pub preserve_fds: u32,
+    /// Where to send a pidfd of the first process.
+    pub pidfd_socket: Option<&'a Path>,
     /// `--cgroup-manager`.
     pub cgroups: CgroupManager,
+    /// `--rootless`; None where the host is to decide.
+    pub tolerance: Option<Tolerance>,
     /// Do not wait for `start`.
     pub start_at_once: bool,
     /// The caller does not stay to relay a terminal.
@@ -118,14 +123,21 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     };
     let trace = request.trace.is_on();
     let notify = notify::wanted().map(|_| request.state.notify_dir(&id));
-    let choices =
-        Choices { no_pivot: request.no_pivot, cgroups: request.cgroups, trace, notify: notify.as_deref(), extras };
+    let choices = Choices {
+        no_pivot: request.no_pivot,
+        cgroups: request.cgroups,
+        tolerance: request.tolerance,
+        trace,
+        notify: notify.as_deref(),
+        extras,
+    };
     let mut plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
     check_rootfs(&plan.rootfs)?;
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
+    let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
     let (cgroup_record, systemd) =
         plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc))?;
     let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
@@ -137,7 +149,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
-    let mut making = Making { request, dir: &dir, record, console, systemd, notify: None, made: Made::new(&dir) };
+    let made = Made::new(&dir);
+    let mut making = Making { request, dir: &dir, record, console, pidfd_socket, systemd, notify: None, made };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
@@ -153,6 +166,7 @@ struct Making<'a> {
     dir: &'a ContainerDir,
     record: Record,
     console: Console,
+    pidfd_socket: Option<PidfdSocket>,
     /// Who makes the cgroup, if it is not this process.
     systemd: Option<Systemd>,
     notify: Option<Notify>,
@@ -268,6 +282,7 @@ impl Making<'_> {
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
         talk.send_filter(filter)?;
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
+        self.pidfd_socket.as_ref().map_or(Ok(()), |socket| socket.send(pid, "standard"))?;
         self.record.complete = true;
         self.dir.write_record(&self.record)?;
         match listener {

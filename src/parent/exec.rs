@@ -13,9 +13,11 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
+use super::pidfd::PidfdSocket;
 use super::spawn;
 use super::trace::TraceFile;
-use crate::cgroup::Cgroup;
+use super::users::Users;
+use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::host::Host;
 use crate::plan::namespaces::flag;
@@ -36,12 +38,16 @@ pub struct Request<'a> {
     pub id: &'a str,
     #[allow(missing_docs)]
     pub state: &'a StateRoot,
-    /// Makes the process from the container's own.
-    pub process: &'a dyn Fn(&Process) -> Result<Process>,
+    /// Makes the process from the container's own, in which users can be looked up.
+    pub process: &'a dyn Fn(&Process, &Users<'_>) -> Result<Process>,
+    /// Sub-cgroups of the container's for it; none for the container's own.
+    pub cgroups: &'a [SubCgroup],
     #[allow(missing_docs)]
     pub pid_file: Option<&'a Path>,
     #[allow(missing_docs)]
     pub console_socket: Option<&'a Path>,
+    /// Where to send a pidfd of the process.
+    pub pidfd_socket: Option<&'a Path>,
     #[allow(missing_docs)]
     pub no_new_keyring: bool,
     #[allow(missing_docs)]
@@ -89,7 +95,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let proc = request.state.proc();
     let host = Host::look(&spec, proc)?;
     let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
-    let process = (request.process)(default)?;
+    let process = (request.process)(default, &Users::of(init, proc))?;
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = filter.map(FilterPlan::from_spec).transpose()?.flatten();
     let keyring = format!("_ses.{id}");
@@ -99,15 +105,22 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let cgroups = CgroupManager::default();
-    let choices = Choices { no_pivot: false, cgroups, trace: request.trace.is_on(), notify: None, extras };
+    let trace = request.trace.is_on();
+    let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), &host, choices)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
+    let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
 
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
+    let cgroup = match (cgroup, request.cgroups) {
+        (cgroup, []) => cgroup,
+        (Some(cgroup), wanted) => Some(cgroup.within(wanted)?),
+        (None, _) => return Err(Error::new(Kind::Usage, "--cgroup: the container has no cgroup")),
+    };
     let place = Place::of(cgroup.as_ref())?;
     let image = Image::sealed(proc, recorder)?;
     let since = recorder.now();
@@ -128,13 +141,16 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         gated: false,
         preserve_fds: plan.process.preserve_fds,
     };
-    let (child, channel) = spawn_in(&start, cgroup.as_ref(), init, proc, recorder)?;
+    // What was asked for by name is that or a failure.
+    let beside = request.cgroups.is_empty().then_some(init);
+    let (child, channel) = spawn_in(&start, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || format!("pid {}", child.pid));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
     let mut talk = Conversation::with(child, session, proc);
-    let result = converse(request, &plan, &joined, filter.as_ref(), console, (cgroup.as_ref(), init), &mut talk);
+    let sockets = (console, pidfd_socket);
+    let result = converse(request, &plan, &joined, filter.as_ref(), sockets, (cgroup.as_ref(), beside), &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);
     result.map(|master| Executed { pid: talk.child.release(), master })
@@ -171,11 +187,12 @@ impl Place {
 /// What the trace says of a container whose own cgroup holds no processes any more, as a systemd in it arranges.
 const BESIDE: &str = "EBUSY: in the cgroup of the container's first process";
 
-/// Starts the child in the container's cgroup, beside its first process, or where it is to be moved from: see [`join`].
+/// Starts the child in the container's cgroup, beside its first process if it may be there, or where it is to be moved from:
+/// see [`join`].
 fn spawn_in(
     start: &spawn::Start<'_>,
     cgroup: Option<&Cgroup>,
-    init: i32,
+    beside: Option<i32>,
     proc: &Proc,
     recorder: &mut Recorder,
 ) -> Result<(spawn::Child, Channel)> {
@@ -184,19 +201,19 @@ fn spawn_in(
     let mut moved = cgroup.why_moved(proc)?;
     let started = match moved {
         Some(_) => spawn::start(&in_none),
-        None => match spawn::start(start) {
-            Err(e) if e.errno() == Some(Errno::BUSY) => {
+        None => match (spawn::start(start), beside) {
+            (Err(e), Some(init)) if e.errno() == Some(Errno::BUSY) => {
                 recorder.fallback("cgroup", || BESIDE.into());
                 let beside = cgroup.beside(init, proc)?;
                 moved = beside.why_moved(proc)?;
                 spawn::start(&spawn::Start { cgroup: beside.into_fd().filter(|_| moved.is_none()), ..*start })
             }
             // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.
-            Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
+            (Err(e), _) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
                 moved = Some("EACCES: moved in by systemd".into());
                 spawn::start(&in_none)
             }
-            started => started,
+            (started, _) => started,
         },
     };
     let (child, channel) = started?;
@@ -205,18 +222,18 @@ fn spawn_in(
 }
 
 /// Moves the child to where it could not be born.
-fn join(cgroup: &Cgroup, init: i32, talk: &mut Conversation<'_>) -> Result<()> {
+fn join(cgroup: &Cgroup, beside: Option<i32>, talk: &mut Conversation<'_>) -> Result<()> {
     let pid = talk.child.pid;
     let move_in = |cgroup: &Cgroup| match cgroup.join(pid) {
         Err(e) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => cgroup.join_by_systemd(pid),
         joined => joined,
     };
-    match move_in(cgroup) {
-        Err(e) if e.errno() == Some(Errno::BUSY) => {
+    match (move_in(cgroup), beside) {
+        (Err(e), Some(init)) if e.errno() == Some(Errno::BUSY) => {
             talk.session.recorder.fallback("cgroup", || BESIDE.into());
             move_in(&cgroup.beside(init, talk.proc)?)
         }
-        joined => joined,
+        (joined, _) => joined,
     }
 }
 
@@ -225,12 +242,12 @@ fn converse(
     plan: &ChildPlan,
     joined: &[namespaces::Joined],
     filter: Option<&FilterPlan>,
-    console: Console,
-    (cgroup, init): (Option<&Cgroup>, i32),
+    (console, pidfd_socket): (Console, Option<PidfdSocket>),
+    (cgroup, beside): (Option<&Cgroup>, Option<i32>),
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
-        join(cgroup, init, talk)?;
+        join(cgroup, beside, talk)?;
     }
     talk.open(plan, joined, None, None)?;
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;
@@ -240,6 +257,7 @@ fn converse(
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
     }
     let master = talk.await_ready(plan, console)?;
+    pidfd_socket.map_or(Ok(()), |socket| socket.send(talk.child.pid, "setns"))?;
     request.signals.map_or(Ok(()), Signals::hold_all)?;
     talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
     talk.await_exec()?;

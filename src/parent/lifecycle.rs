@@ -108,9 +108,25 @@ impl Container {
     /// # Errors
     /// A limit that can't be set.
     pub fn update(&self, resources: &Resources) -> Result<()> {
+        self.running_cgroup("update")?.update(resources)
+    }
+
+    /// The cgroup of a container that is created, runs or is paused.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for another, and for one without a cgroup; `what` tells what it is for.
+    pub fn running_cgroup(&self, what: &str) -> Result<Cgroup> {
         match self.status {
             Status::Stopped | Status::Creating => Err(not_running()),
-            _ => self.need_cgroup("update")?.update(resources),
+            _ => self.need_cgroup(what),
+        }
+    }
+
+    /// Asks anew whether it is created, runs or is paused.
+    pub(super) fn must_run(&self) -> Result<()> {
+        match self.dir.status(&self.record)? {
+            Status::Created | Status::Running | Status::Paused if self.pid() > 0 => Ok(()),
+            _ => Err(not_running()),
         }
     }
 

@@ -53,7 +53,7 @@ impl CgroupPlan {
         linux: &Linux,
         id: &ContainerId,
         host: &Host,
-        manager: CgroupManager,
+        (manager, tolerance): (CgroupManager, Option<Tolerance>),
         (annotations, id_maps): (&BTreeMap<String, String>, Option<&IdMaps>),
     ) -> Result<Option<CgroupPlan>> {
         let resources = linux.resources().as_ref().map(Resources::from_spec).transpose()?.unwrap_or_default();
@@ -91,7 +91,11 @@ impl CgroupPlan {
             path,
             unit,
             resources,
-            tolerance: if machine_root { Tolerance::Strict } else { Tolerance::Rootless },
+            tolerance: match (tolerance, machine_root) {
+                (Some(tolerance), _) => tolerance,
+                (None, true) => Tolerance::Strict,
+                (None, false) => Tolerance::Rootless,
+            },
             delegate,
             owner: id_maps.and_then(|maps| Some((outside(&maps.uid)?, outside(&maps.gid)?))),
         }))

@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod host;
 pub mod id;
 pub mod idmapped;
+pub mod live;
 pub mod load;
 pub mod mounts;
 pub mod namespaces;
@@ -18,6 +19,7 @@ pub mod resources;
 pub mod seccomp;
 pub mod sources;
 pub mod strategy;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Tolerance;
 use crate::error::{Error, Result};
 use crate::protocol::Shape;
 pub use cgroup::{CgroupManager, CgroupPlan};
@@ -179,6 +182,8 @@ pub struct Choices<'a> {
     pub no_pivot: bool,
     /// `--cgroup-manager`.
     pub cgroups: CgroupManager,
+    /// `--rootless`: what to make of a refused cgroup; None where the host is to decide.
+    pub tolerance: Option<Tolerance>,
     /// Whether a trace is wanted.
     pub trace: bool,
     /// The directory for the socket on which the payload says that it is ready; sd_notify(3).
@@ -314,7 +319,10 @@ impl Plan {
             oci_version: spec.version().clone(),
             bundle: bundle.into(),
             rootfs,
-            cgroup: CgroupPlan::from_spec(linux, &id, host, choices.cgroups, (&annotations, id_maps.as_ref()))?,
+            cgroup: {
+                let (manager, tolerance) = (choices.cgroups, choices.tolerance);
+                CgroupPlan::from_spec(linux, &id, host, (manager, tolerance), (&annotations, id_maps.as_ref()))?
+            },
             annotations,
             id_maps,
             sources: sources.list().to_vec(),

@@ -224,7 +224,7 @@ fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
 }
 
 /// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
-fn destination(path: &Path, at: &str) -> Result<PathBuf> {
+pub(super) fn destination(path: &Path, at: &str) -> Result<PathBuf> {
     let mut clean = PathBuf::from("/");
     for component in path.components() {
         match component {

@@ -11,6 +11,7 @@ fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan> {
     let choices = Choices {
         no_pivot: false,
         cgroups: CgroupManager::Cgroupfs,
+        tolerance: None,
         trace: false,
         notify: None,
         extras: Extras::default(),

@@ -1,0 +1,104 @@
+//! Mounts of a container that runs: attached and taken away by a process that has joined its mount namespace.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::mount::UnmountFlags;
+
+use super::attach::{Places, Target, file_type};
+use super::tree::{self, Changes};
+use crate::error::{Context, Error, Result};
+use crate::plan::mounts::{MountPlan, What};
+use crate::plan::options::{Attrs, attr};
+use crate::plan::strategy::MountApi;
+use crate::procfs::Proc;
+use crate::protocol::event::{Recorder, Side};
+
+/// The root of the mount namespace that this process is in.
+fn places() -> Result<Places> {
+    let root = super::rootfs::open_directory(Path::new("/")).context(|| "open the container's root")?;
+    Places::new(root.as_fd())
+}
+
+/// Attaches detached trees, in order, as their plans say. After a failure those before it are taken away again.
+///
+/// # Errors
+/// A mount point that can't be had, or what the kernel refuses.
+pub(crate) fn attach_all(mounts: &[(&MountPlan, OwnedFd)], api: MountApi, proc: &Proc) -> Result<()> {
+    let places = places()?;
+    for (i, (mount, tree)) in mounts.iter().enumerate() {
+        let attached = attach(mount, tree.as_fd(), &places, api, proc);
+        let Err(error) = attached.context(|| format!("mount on `{}`", mount.destination.display())) else { continue };
+        let undone = mounts[..i].iter().rev().map(|(_, tree)| unmount(tree.as_fd(), proc)).fold(Ok(()), Result::and);
+        return Err(match undone {
+            Ok(()) => error,
+            Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
+        });
+    }
+    Ok(())
+}
+
+fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountApi, proc: &Proc) -> Result<()> {
+    let path = &mount.destination;
+    let directory = file_type(tree)? == FileType::Directory;
+    // What mounts on these three decides what the container's processes trust.
+    let trusted = matches!(mount.what, What::Filesystem(_)) && matches!(path.to_str(), Some("/proc" | "/sys" | "/dev"));
+    let target = match (directory, mount.nofollow || trusted) {
+        (true, false) => places.directory(path)?,
+        (true, true) => places.plain_directory(path)?,
+        (false, false) => places.file(path)?,
+        (false, true) => places.plain_file(path)?,
+    };
+    if let What::Filesystem(fs) = &mount.what
+        && fs.tmpcopyup
+    {
+        super::copy_up::copy(target.fd.as_fd(), tree).context(|| "tmpcopyup")?;
+    }
+    let changes = Changes {
+        attrs: match &mount.what {
+            // fsmount has set the others. What is filled first is made read-only afterwards.
+            What::Filesystem(_) => Attrs { set: mount.attrs.set & attr::RDONLY, clear: 0 },
+            _ => mount.attrs,
+        },
+        recursive: mount.recursive_attrs,
+        propagation: Some(mount.propagation),
+    };
+    let mut recorder = Recorder::new(Side::Parent, false);
+    let left = changes.make(tree, api, &mut recorder)?;
+    tree::attach(tree, target.fd.as_fd()).context(|| "move_mount")?;
+    let finished = left.map_or(Ok(()), |left| left.make_by_path(tree, proc));
+    finished.map_err(|error| match unmount(tree, proc) {
+        Ok(()) => error,
+        Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
+    })
+}
+
+/// Takes away what is mounted at each place, with all below it; nothing, if at one of them there is no mount.
+///
+/// # Errors
+/// A place without a mount; one that came with the user namespace, which the kernel lets nobody take away.
+pub(crate) fn detach_all(destinations: &[PathBuf], proc: &Proc) -> Result<()> {
+    let places = places()?;
+    let found: Vec<(&PathBuf, Target)> =
+        destinations.iter().map(|path| Ok((path, find_mount(&places, path)?))).collect::<Result<_>>()?;
+    found.iter().try_for_each(|(path, target)| {
+        unmount(target.fd.as_fd(), proc).context(|| format!("take away the mount on `{}`", path.display()))
+    })
+}
+
+fn find_mount(places: &Places, path: &Path) -> Result<Target> {
+    let none = || Error::config(format!("nothing is mounted on `{}` in the container", path.display()));
+    let target = places.find(path)?.ok_or_else(none)?;
+    let stat = rustix::fs::statx(&target.fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).context(|| "statx")?;
+    match stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        true => Ok(target),
+        false => Err(none()),
+    }
+}
+
+/// By the fd's own name in a procfs that the container has no part in.
+fn unmount(mount: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
+    proc.enter()?;
+    rustix::mount::unmount(Proc::path_of(mount), UnmountFlags::DETACH).context(|| "umount")
+}

@@ -1,0 +1,125 @@
+//! The options that every command takes, and what follows from them.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use log::LevelFilter;
+
+use super::log::Destination;
+use crate::cgroup::Tolerance;
+use crate::error::Result;
+use crate::parent::trace::TraceFile;
+use crate::plan::CgroupManager;
+use crate::state::StateRoot;
+
+/// Options that every command takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Globals {
+    /// Keep the containers' state here [default: /run/tandem; for a user $XDG_RUNTIME_DIR/tandem]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write the error that ends a command to a file too, or to journald:[NAME] or syslog:[NAME]
+    #[arg(long, global = true, value_name = "FILE", value_parser = Destination::parse)]
+    pub(super) log: Option<Destination>,
+    /// Write to the file of --log in this form
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// Tell this much on standard error: off, error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = level)]
+    pub(super) log_level: LevelFilter,
+    /// Tell every step and message on standard error, as --log-level debug does
+    #[arg(long, global = true)]
+    pub(super) debug: bool,
+    /// Have systemd make control groups, as --cgroup-manager systemd does; later commands need neither
+    #[arg(short = 's', long, global = true)]
+    systemd_cgroup: bool,
+    /// Have control groups made by tandem itself, by systemd (cgroupsPath is then SLICE:PREFIX:NAME), or by nobody
+    #[arg(long, global = true, value_enum, value_name = "MANAGER", default_value_t = Manager::Cgroupfs)]
+    cgroup_manager: Manager,
+    /// Do without a control group that the kernel refuses, unless a limit needs it: true, false, or auto for all but the
+    /// machine's root
+    #[arg(long, value_name = "BOOL", default_value = "auto", value_parser = rootless)]
+    rootless: Rootless,
+    /// Taken for the sake of runc's callers: checkpoints are not supported
+    #[arg(long, global = true, value_name = "PATH", hide = true)]
+    pub(super) criu: Option<PathBuf>,
+    /// Write every step and message of a container's start to this file
+    #[arg(long, global = true, value_name = "FILE", env = "TANDEM_TRACE")]
+    trace: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+/// What `--rootless` says of a refused control group; None is `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rootless(Option<Tolerance>);
+
+/// The spellings that Go's strconv.ParseBool has, which runc's callers know, and `auto`.
+fn rootless(text: &str) -> Result<Rootless, String> {
+    match text {
+        "auto" => Ok(Rootless(None)),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless(Some(Tolerance::Rootless))),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless(Some(Tolerance::Strict))),
+        _ => Err("true, false or auto is expected".into()),
+    }
+}
+
+/// A level by its name; crun's `warning` too.
+fn level(text: &str) -> Result<LevelFilter, String> {
+    let text = if text.eq_ignore_ascii_case("warning") { "warn" } else { text };
+    text.parse().map_err(|_| "off, error, warn, info, debug or trace is expected".into())
+}
+
+/// What every command needs of the globals.
+pub(super) struct Context {
+    pub(super) state: StateRoot,
+    pub(super) trace: TraceFile,
+    pub(super) cgroups: CgroupManager,
+    /// What `--rootless` says; None where the host is to decide.
+    pub(super) tolerance: Option<Tolerance>,
+}
+
+impl Context {
+    pub(super) fn new(globals: &Globals) -> Result<Context> {
+        Ok(Context {
+            state: StateRoot::choose(globals.root.as_deref())?,
+            trace: TraceFile::new(globals.trace.clone()),
+            cgroups: match globals.cgroup_manager {
+                // Docker says both: that there be none goes first.
+                Manager::Disabled => CgroupManager::Disabled,
+                Manager::Systemd => CgroupManager::Systemd,
+                Manager::Cgroupfs if globals.systemd_cgroup => CgroupManager::Systemd,
+                Manager::Cgroupfs => CgroupManager::Cgroupfs,
+            },
+            tolerance: globals.rootless.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rootless_and_levels_as_engines_write_them() {
+        assert_eq!(rootless("true"), Ok(Rootless(Some(Tolerance::Rootless))));
+        assert_eq!(rootless("false"), Ok(Rootless(Some(Tolerance::Strict))));
+        assert_eq!(rootless("auto"), Ok(Rootless(None)));
+        assert!(rootless("").is_err() && rootless("yes").is_err());
+        assert_eq!(level("warning"), Ok(LevelFilter::Warn));
+        assert_eq!(level("Debug"), Ok(LevelFilter::Debug));
+        assert!(level("loud").is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! `mounts add` and `mounts remove`: what a running container has mounted.
+//!
+//! This process ends in the container's mount namespace. What comes from the host it opens before, in a copy of the host's
+//! mounts that the container's user namespace owns, if it has one of its own: the kernel has then locked their flags
+//! (mount_namespaces(7)), and the container's root can't make writable what the host has read-only.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Mount;
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+
+use super::lifecycle::Container;
+use crate::child::{Places, live};
+use crate::error::{Context, Error, Result};
+use crate::filesystem;
+use crate::plan::host::Host;
+use crate::plan::live::{LivePlan, destinations};
+use crate::plan::mounts::{Filesystem, MountPlan, What};
+use crate::plan::namespaces::{flag, proc_name};
+use crate::plan::options::{Attrs, attr};
+use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
+use crate::procfs::Proc;
+use crate::state::StateRoot;
+
+/// Adds mounts, in order: all, or none.
+///
+/// # Errors
+/// A container that does not run; a mount that is wrong, or that the kernel refuses.
+pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>) -> Result<()> {
+    let container = Container::open(state, id)?;
+    let lock = container.dir.lock()?;
+    let proc = state.proc();
+    let spec = container.dir.read_config()?;
+    let host = Host::look_for_mounts(&spec, proc)?;
+    let plan = LivePlan::new(&spec, added, &container.record.state.bundle, &host)?;
+    let there = Namespaces::of(&container, proc)?;
+    // What only the covered directory tells.
+    let filesystems = plan.mounts.iter().map(|mount| with_mode(mount, &there)).collect::<Result<Vec<_>>>()?;
+
+    there.enter_user()?;
+    // What a path of the host leads to is opened by who calls, what is made is the container's root's.
+    let binds = plan.mounts.iter().map(|mount| open_source(mount, &plan.sources)).collect::<Result<Vec<_>>>()?;
+    there.become_root()?;
+    there.enter_others()?;
+    let mut trees = vec![];
+    for ((mount, bind), fs) in plan.mounts.iter().zip(binds).zip(filesystems) {
+        let tree = match (bind, fs) {
+            (Some(tree), _) => tree,
+            (None, Some(fs)) => make(&fs, mount.attrs, there.has(flag::PID)).context(|| on(mount))?,
+            (None, None) => return Err(Error::system("it is neither a tree nor a file system").context(on(mount))),
+        };
+        trees.push((mount, tree));
+    }
+    there.enter_mounts()?;
+    live::attach_all(&trees, plan.api, proc)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Takes mounts away: all, or none.
+///
+/// # Errors
+/// A container that does not run; a place where nothing is mounted.
+pub fn remove(state: &StateRoot, id: &str, removed: &[Mount]) -> Result<()> {
+    let container = Container::open(state, id)?;
+    let lock = container.dir.lock()?;
+    let destinations: Vec<PathBuf> = destinations(removed)?;
+    let there = Namespaces::of(&container, state.proc())?;
+    there.enter_user()?;
+    there.become_root()?;
+    there.enter_mounts()?;
+    live::detach_all(&destinations, state.proc())?;
+    drop(lock);
+    Ok(())
+}
+
+fn on(mount: &MountPlan) -> String {
+    format!("mount on `{}`", mount.destination.display())
+}
+
+/// The container's namespaces, opened before any of them is joined: afterwards its processes are out of sight.
+struct Namespaces {
+    open: Vec<(u32, OwnedFd)>,
+    root: OwnedFd,
+}
+
+impl Namespaces {
+    fn of(container: &Container, proc: &Proc) -> Result<Namespaces> {
+        container.must_run()?;
+        let flags = container.record.namespaces;
+        // The order in which they are joined: the user namespace gives the rights over the others.
+        let order = [flag::USER, flag::PID, flag::NET, flag::IPC, flag::CGROUP, flag::MOUNT];
+        let pid = container.pid();
+        let open = |flag| Ok((flag, proc.open_namespace(&pid.to_string(), proc_name(flag))?));
+        let open = order.into_iter().filter(|flag| flags & flag != 0).map(open).collect::<Result<_>>()?;
+        let root = proc.open_root(pid)?;
+        // Whether it was that process all the while.
+        container.must_run()?;
+        Ok(Namespaces { open, root })
+    }
+
+    fn has(&self, wanted: u32) -> bool {
+        self.open.iter().any(|(flag, _)| *flag == wanted)
+    }
+
+    fn join(&self, wanted: u32) -> Result<()> {
+        let Some((flag, fd)) = self.open.iter().find(|(flag, _)| *flag == wanted) else { return Ok(()) };
+        let joined = nix::sched::setns(fd, CloneFlags::from_bits_retain(*flag as i32));
+        joined.context(|| format!("setns to the container's {} namespace", proc_name(*flag)))
+    }
+
+    /// From here on this process is out of reach of what it meets: not dumpable, it can't be traced (prctl(2)).
+    fn enter_user(&self) -> Result<()> {
+        let not = rustix::process::DumpableBehavior::NotDumpable;
+        rustix::process::set_dumpable_behavior(not).context(|| "prctl PR_SET_DUMPABLE")?;
+        self.join(flag::USER)?;
+        // The kernel leaves out of a copy what no attached tree may hold: mount namespaces that are kept by a mount.
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "unshare a mount namespace")
+    }
+
+    /// Of the container's user namespace, so that what is made is its.
+    fn become_root(&self) -> Result<()> {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        if !self.has(flag::USER) {
+            return Ok(());
+        }
+        let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+        match nix::unistd::setgroups(&[]) {
+            // `/proc/PID/setgroups` says `deny`.
+            Ok(()) | Err(nix::errno::Errno::EPERM) => {}
+            Err(errno) => return Err(errno).context(|| "setgroups"),
+        }
+        nix::unistd::setresgid(gid, gid, gid).context(|| "setresgid to the container's root")?;
+        nix::unistd::setresuid(uid, uid, uid).context(|| "setresuid to the container's root")
+    }
+
+    /// Those that new file systems show.
+    fn enter_others(&self) -> Result<()> {
+        [flag::PID, flag::NET, flag::IPC, flag::CGROUP].into_iter().try_for_each(|flag| self.join(flag))
+    }
+
+    fn enter_mounts(&self) -> Result<()> {
+        self.join(flag::MOUNT)
+    }
+}
+
+fn open_source(mount: &MountPlan, sources: &[Source]) -> Result<Option<OwnedFd>> {
+    let What::Bind(bind) = &mount.what else { return Ok(None) };
+    let Some(Source::Path { path, recursive, nofollow, .. }) = sources.get(bind.slot as usize) else {
+        return Err(Error::system("its source is no path of the host").context(on(mount)));
+    };
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, *nofollow);
+    let tree = rustix::mount::open_tree(CWD, path, flags).map_err(|errno| {
+        let error = Error::call(format!("open_tree `{}`", path.display()), errno).context(on(mount));
+        match errno {
+            Errno::INVAL if !recursive => error.advise(ONE_OF_A_LOCKED_TREE),
+            _ => error,
+        }
+    });
+    tree.map(Some)
+}
+
+/// A tmpfs for which no mode was asked has that of the directory it covers, as at the container's start.
+fn with_mode(mount: &MountPlan, there: &Namespaces) -> Result<Option<Filesystem>> {
+    let What::Filesystem(fs) = &mount.what else { return Ok(None) };
+    let mut fs = fs.clone();
+    if fs.fstype == "tmpfs"
+        && !fs.data.iter().any(|(key, _)| key == "mode")
+        && let Some(covered) = Places::new(there.root.as_fd())?.find(&mount.destination)?
+    {
+        let stat = rustix::fs::statat(&covered.fd, "", AtFlags::EMPTY_PATH).context(|| "stat the mount point")?;
+        fs.data.push(("mode".into(), Some(format!("{:o}", stat.st_mode & 0o7777))));
+    }
+    Ok(Some(fs))
+}
+
+fn make(fs: &Filesystem, attrs: Attrs, other_pids: bool) -> Result<OwnedFd> {
+    // What is filled first is made read-only when it is.
+    let sealed = if fs.tmpcopyup { attr::RDONLY } else { 0 };
+    let attrs = Attrs { set: attrs.set & !sealed, ..attrs };
+    if let Some(why) = filesystem::too_long_for_fsconfig(fs) {
+        return Err(Error::config(why));
+    }
+    if fs.fstype != "proc" || !other_pids {
+        return filesystem::make(fs, attrs);
+    }
+    // It shows the pid namespace of the process that opens it, which joining one does not change.
+    let context =
+        crate::sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace")?;
+    filesystem::finish(context.as_fd(), fs, attrs)
+}

@@ -235,7 +235,15 @@ fn mkdir(mount: &OwnedFd, path: &str) -> Result<(), Errno> {
 }
 
 fn rmdir(mount: &OwnedFd, path: &str) -> Result<(), Errno> {
-    rustix::fs::unlinkat(mount, path.trim_start_matches('/'), AtFlags::REMOVEDIR)
+    let path = path.trim_start_matches('/');
+    match rustix::fs::unlinkat(mount, path, AtFlags::REMOVEDIR) {
+        // Read-only is said first, of what is not there too: nothing could be made on it, and nothing is to be removed.
+        Err(Errno::ROFS) => match rustix::fs::statat(mount, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(errno) => Err(errno),
+            Ok(_) => Err(Errno::ROFS),
+        },
+        removed => removed,
+    }
 }
 
 #[cfg(test)]

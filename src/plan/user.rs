@@ -99,7 +99,7 @@ impl UserSpec {
 impl Who {
     fn parse(part: &str) -> Option<Who> {
         // What looks like a number is one, or a mistake: `01` and `+1` are nobody's names.
-        if part.starts_with(|c: char| c == '+' || c == '-') || part.bytes().all(|b| b.is_ascii_digit()) {
+        if part.starts_with(['+', '-']) || part.bytes().all(|b| b.is_ascii_digit()) {
             return number(part).map(Who::Id);
         }
         let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | ',');

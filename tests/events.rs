@@ -121,3 +121,33 @@ fn running_out_of_memory_is_an_event() {
     running.signal(Signal::TERM);
     let _ = running.wait();
 }
+
+/// The layouts that this machine can play; a controller that v1 holds is not to be had in v2 then.
+#[test]
+fn statistics_come_from_v1_alone() {
+    if common::isolated("statistics_come_from_v1_alone", common::V1_ONLY) {
+        if look::v1("memory").is_none() {
+            skip!("no cgroup v1");
+        }
+        processor_is_told("statsv1");
+    }
+}
+
+#[test]
+fn statistics_come_from_v2_alone() {
+    if common::isolated("statistics_come_from_v2_alone", common::V2_ONLY) {
+        processor_is_told("statsv2");
+    }
+}
+
+fn processor_is_told(what: &str) {
+    if !rustix::process::geteuid().is_root() {
+        skip!("needs root");
+    }
+    let case = Case::new(what);
+    case.running();
+    let data = stats(&case);
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{data}");
+    let running = [data["cpu"]["usage"]["user"].as_u64(), data["cpu"]["usage"]["kernel"].as_u64()];
+    assert!(running.into_iter().flatten().sum::<u64>() > 0, "{data}");
+}

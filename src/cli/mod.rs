@@ -55,7 +55,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Save a container's processes to files, with CRIU
+    /// Save a container's processes to files; refused, for it needs CRIU, which is not supported
     Checkpoint(checkpoint::Checkpoint),
     /// Print a shell's completions
     Completion(pages::Completion),
@@ -82,7 +82,7 @@ enum Command {
     Pause(container::Id),
     /// List the processes of a container
     Ps(inspect::Ps),
-    /// Create a container from what `checkpoint` has saved
+    /// Create a container from what `checkpoint` has saved; refused as well
     Restore(checkpoint::Restore),
     /// Let a paused container go on
     Resume(container::Id),

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::attach::{Places, Target, file_type};
@@ -67,11 +68,23 @@ fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountAp
     let mut recorder = Recorder::new(Side::Parent, false);
     let left = changes.make(tree, api, &mut recorder)?;
     tree::attach(tree, target.fd.as_fd()).context(|| "move_mount")?;
-    let finished = left.map_or(Ok(()), |left| left.make_by_path(tree, proc));
+    let finished = left.map_or(Ok(()), |left| by_path(left, tree, proc));
     finished.map_err(|error| match unmount(tree, proc) {
         Ok(()) => error,
         Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
     })
+}
+
+/// Without mount_setattr. What a user namespace may not make writable stays as the host has it, as it does with the call.
+fn by_path(left: Changes, tree: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
+    let keep = |attrs: Attrs| Attrs { clear: attrs.clear & attr::ATIME, ..attrs };
+    let kept = Changes { attrs: keep(left.attrs), recursive: keep(left.recursive), ..left };
+    match left.make_by_path(tree, proc) {
+        Err(e) if e.errno() == Some(Errno::PERM) && (kept.attrs, kept.recursive) != (left.attrs, left.recursive) => {
+            kept.make_by_path(tree, proc)
+        }
+        made => made,
+    }
 }
 
 /// Takes away what is mounted at each place, with all below it; nothing, if at one of them there is no mount.

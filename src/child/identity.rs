@@ -113,7 +113,7 @@ fn stay_inside(cwd: &str) -> Result<()> {
 fn change_ids(user: &UserPlan) -> Result<()> {
     use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    match set_thread_groups(&groups) {
+    match if user.keep_groups { Ok(()) } else { set_thread_groups(&groups) } {
         Ok(()) => {}
         // A user namespace that an ordinary user mapped for itself denies setgroups; nothing was asked for.
         Err(Errno::PERM) if groups.is_empty() => {}

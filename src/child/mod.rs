@@ -11,6 +11,7 @@ mod enter;
 mod filesystem;
 mod identity;
 mod legacy;
+mod listener;
 pub(crate) mod live;
 mod mounts;
 mod namespaces;
@@ -74,6 +75,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
         Some(container) => build(session, &plan, container, &proc)?,
         None => terminal::for_exec(session, &plan.process)?,
     };
+    let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
     process::apply(&plan.process, &proc)?;
     process::close_other_fds(plan.process.preserve_fds, &proc)?;
     let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
@@ -87,7 +89,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
     session.flush_trace()?;
     session.send(ToParent::Ready, &[])?;
-    start::wait_and_execute(session, &plan, own_pid, start)
+    start::wait_and_execute(session, &plan, own_pid, start, messenger)
 }
 
 /// Builds the container around this process: mounts, devices, root, what the root hides.

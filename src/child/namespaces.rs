@@ -30,7 +30,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Proc
     let proc = Proc::from_fd(proc)?;
     set_dumpable(false)?;
     if ours.become_root {
-        become_root()?;
+        become_root(ours.keep_groups)?;
     }
     if ours.unshare != 0 {
         unshare(ours.unshare)?;
@@ -91,11 +91,11 @@ fn unshare(flags: u32) -> Result<()> {
 
 /// Becomes user and group 0 of the user namespace just entered, which gives its full capabilities a name. A namespace
 /// that maps no 0 leaves the ids as they are: the capabilities come from having entered.
-fn become_root() -> Result<()> {
+fn become_root(keep_groups: bool) -> Result<()> {
     use rustix::io::Errno;
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-    match set_thread_groups(&[]) {
+    match if keep_groups { Ok(()) } else { set_thread_groups(&[]) } {
         // setgroups may be denied in a user namespace of an ordinary user; the groups are then its own.
         Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
         Err(errno) => return Err(Error::call("setgroups in the user namespace", errno)),

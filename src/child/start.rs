@@ -9,6 +9,7 @@ use rustix::net::SocketFlags;
 
 use super::ChildSession;
 use super::identity::Start;
+use super::listener::{self, Messenger};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::protocol::channel::Channel;
@@ -23,29 +24,30 @@ pub(super) fn wait_and_execute(
     plan: &ChildPlan,
     own_pid: i32,
     start: Start,
+    messenger: Option<Messenger>,
 ) -> Result<Infallible> {
     let (message, mut fds) = session.expect(Kind::Release)?;
     match (message, fds.pop()) {
         (ToChild::Release { wait_for_start: true }, Some(listener)) => {
-            let mut caller = wait_for_start(listener)?;
-            let result = execute(&mut caller, plan, own_pid, start);
+            let mut caller = wait_for_start(listener, plan.shape.listener)?;
+            let result = execute(&mut caller, plan, own_pid, start, messenger);
             if let Err(error) = &result {
                 caller.fail(error.clone());
             }
             result
         }
-        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, own_pid, start),
+        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, own_pid, start, messenger),
         _ => Err(ProtocolError::Inconsistent("Release without the socket it announces".into()).into()),
     }
 }
 
 /// Waits for `start` to call. A caller that hangs up before it has spoken is not one.
-fn wait_for_start(listener: OwnedFd) -> Result<ChildSession> {
+fn wait_for_start(listener: OwnedFd, notifies: bool) -> Result<ChildSession> {
     loop {
         let socket = rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, SocketFlags::CLOEXEC))
             .context(|| "accept the call of `start`")?;
         let channel = Channel::from_socket(socket);
-        let mut caller = ChildSession::child(channel, Sequence::start(), Recorder::new(Side::Child, false));
+        let mut caller = ChildSession::child(channel, Sequence::start(notifies), Recorder::new(Side::Child, false));
         if let Ok((ToChild::Start { trace }, _)) = caller.expect(Kind::Start) {
             if trace {
                 caller.recorder.turn_on(0);
@@ -71,7 +73,13 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
     session.recorder.step("terminal size", since, || format!("{:?}", size()));
 }
 
-fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start) -> Result<Infallible> {
+fn execute(
+    session: &mut ChildSession,
+    plan: &ChildPlan,
+    own_pid: i32,
+    start: Start,
+    messenger: Option<Messenger>,
+) -> Result<Infallible> {
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let since = session.recorder.now();
         let state = crate::hooks::state_json(&container.state, "created", own_pid);
@@ -84,8 +92,12 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
     session.send(ToParent::Executing, &[])?;
     session.flush_trace()?;
     // The filter comes last of all, so that it need allow nothing but execve.
-    if let Some(program) = &start.filter {
-        sys::seccomp::load(program, plan.filter_flags).context(|| "load the seccomp filter")?;
+    match (&start.filter, messenger) {
+        (Some(program), Some(messenger)) => listener::load(session, messenger, program, plan.filter_flags)?,
+        (Some(program), None) => {
+            sys::seccomp::load(program, plan.filter_flags).context(|| "load the seccomp filter")?;
+        }
+        (None, _) => {}
     }
     match nix::unistd::execve(&start.program, &start.args, &start.env) {
         Ok(never) => match never {},

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::console::Console;
 use super::namespaces::Joined;
+use super::receiver::Receiver;
 use super::spawn::Child;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::plan::namespaces::IdMaps;
@@ -14,7 +15,33 @@ use crate::plan::seccomp::FilterPlan;
 use crate::plan::{ChildPlan, hooks};
 use crate::procfs::Proc;
 use crate::protocol::session::ParentSession;
-use crate::protocol::{Kind, ToChild, ToParent};
+use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
+
+/// Waits until a process has executed its payload. With a listener, execve(2) itself may wait for who has that, who may wait
+/// for this command: then there is nothing more to wait for once it is handed over.
+pub(super) fn await_exec(session: &mut ParentSession, receiver: Option<Receiver>, pid: i32, proc: &Proc) -> Result<()> {
+    session.expect(Kind::Executing)?;
+    let Some(receiver) = receiver else {
+        session.expect_end()?;
+        return crate::state::must_be_executed(pid, proc);
+    };
+    let (_, mut fds) = session.expect(Kind::Listener)?;
+    let listener = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Listener without one".into()))?;
+    let since = session.recorder.now();
+    receiver.hand_over(&listener, pid)?;
+    session.recorder.step("seccomp listener", since, || "handed over".into());
+    drop(listener);
+    match session.ends_within(PATIENCE)? {
+        true => crate::state::must_be_executed(pid, proc),
+        false => {
+            session.recorder.step("execve", since, || "waits for the listener's answer".into());
+            Ok(())
+        }
+    }
+}
+
+/// How long an execve(2) that may wait for a listener's answer is waited for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// A child and the socket to it.
 pub(super) struct Conversation<'a> {
@@ -143,11 +170,9 @@ impl<'a> Conversation<'a> {
         Ok(master)
     }
 
-    /// Waits until the payload is executed.
-    pub(super) fn await_exec(&mut self) -> Result<()> {
-        self.session.expect(Kind::Executing)?;
-        self.session.expect_end()?;
-        crate::state::must_be_executed(self.child.pid, self.proc)
+    /// Waits until the payload is executed, and hands the listener of its filter on.
+    pub(super) fn await_exec(&mut self, receiver: Option<Receiver>) -> Result<()> {
+        await_exec(&mut self.session, receiver, self.child.pid, self.proc)
     }
 
     /// The best account of a failure: what the child said, if it said anything, else how it ended.

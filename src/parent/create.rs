@@ -12,6 +12,7 @@ use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::notify::{self, Notify};
 use super::pidfd::PidfdSocket;
+use super::receiver::Receiver;
 use super::spawn;
 use super::trace::TraceFile;
 use crate::cgroup::systemd::{Systemd, Wanted};
@@ -285,15 +286,21 @@ impl Making<'_> {
         self.pidfd_socket.as_ref().map_or(Ok(()), |socket| socket.send(pid, "standard"))?;
         self.record.complete = true;
         self.dir.write_record(&self.record)?;
+        if let Some(path) = &plan.pidfd_receiver {
+            super::receiver::send_pidfd(path, pid)?;
+        }
         match listener {
             Some(listener) => {
                 self.write_pid_file(pid)?;
                 talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?;
             }
             None => {
+                let to = self.record.listener.as_ref();
+                let to = to.map(|to| Receiver::connect(to, &self.record.state, "created", pid));
+                let receiver = to.transpose()?;
                 self.request.signals.map_or(Ok(()), Signals::hold_all)?;
                 talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
-                talk.await_exec()?;
+                talk.await_exec(receiver)?;
                 self.write_pid_file(pid)?;
             }
         }
@@ -378,6 +385,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
         complete: false,
         cgroup,
         namespaces: plan.namespaces.all(),
+        listener: plan.filter.as_ref().and_then(|filter| filter.listener.clone()),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     }

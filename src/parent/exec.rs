@@ -14,11 +14,13 @@ use super::image::Image;
 use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
 use super::pidfd::PidfdSocket;
+use super::receiver::Receiver;
 use super::spawn;
 use super::trace::TraceFile;
 use super::users::Users;
 use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
+use crate::plan::annotations::Annotations;
 use crate::plan::host::Host;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
@@ -96,8 +98,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let host = Host::look(&spec, proc)?;
     let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
     let process = (request.process)(default, &Users::of(init, proc))?;
+    let annotations = Annotations::from_spec(spec.annotations().as_ref())?;
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    let filter = filter.map(FilterPlan::from_spec).transpose()?.flatten();
+    let filter = FilterPlan::choose(filter, &annotations, host.seccomp_receiver.as_deref())?;
     let keyring = format!("_ses.{id}");
     let extras = Extras {
         preserve_fds: request.preserve_fds,
@@ -107,7 +110,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let cgroups = CgroupManager::default();
     let trace = request.trace.is_on();
     let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
-    let mut plan = ChildPlan::exec(&process, filter.as_ref(), &host, choices)?;
+    let mut plan = ChildPlan::exec(&process, filter.as_ref(), &annotations, &host, choices)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
@@ -149,8 +152,10 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
     let mut talk = Conversation::with(child, session, proc);
-    let sockets = (console, pidfd_socket);
-    let result = converse(request, &plan, &joined, filter.as_ref(), sockets, (cgroup.as_ref(), beside), &mut talk);
+    let listener = filter.as_ref().and_then(|filter| filter.listener.as_ref());
+    let receiver = listener.map(|listener| Receiver::connect(listener, &record.state, "running", init)).transpose()?;
+    let with = With { joined: &joined, filter: filter.as_ref(), cgroup: cgroup.as_ref(), beside, receiver, pidfd_socket };
+    let result = converse(request, &plan, with, console, &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);
     result.map(|master| Executed { pid: talk.child.release(), master })
@@ -237,15 +242,25 @@ fn join(cgroup: &Cgroup, beside: Option<i32>, talk: &mut Conversation<'_>) -> Re
     }
 }
 
+/// What the conversation needs beside the plan.
+struct With<'a> {
+    joined: &'a [namespaces::Joined],
+    filter: Option<&'a FilterPlan>,
+    cgroup: Option<&'a Cgroup>,
+    /// The container's first process, if it may be joined in its cgroup.
+    beside: Option<i32>,
+    receiver: Option<Receiver>,
+    pidfd_socket: Option<PidfdSocket>,
+}
+
 fn converse(
     request: &Request<'_>,
     plan: &ChildPlan,
-    joined: &[namespaces::Joined],
-    filter: Option<&FilterPlan>,
-    (console, pidfd_socket): (Console, Option<PidfdSocket>),
-    (cgroup, beside): (Option<&Cgroup>, Option<i32>),
+    with: With<'_>,
+    console: Console,
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
+    let With { joined, filter, cgroup, beside, receiver, pidfd_socket } = with;
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
         join(cgroup, beside, talk)?;
     }
@@ -260,7 +275,7 @@ fn converse(
     pidfd_socket.map_or(Ok(()), |socket| socket.send(talk.child.pid, "setns"))?;
     request.signals.map_or(Ok(()), Signals::hold_all)?;
     talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
-    talk.await_exec()?;
+    talk.await_exec(receiver)?;
     // Last: engines take a pid file as the word that the process runs.
     if let Some(path) = request.pid_file {
         write_pid_file(path, talk.child.pid)?;

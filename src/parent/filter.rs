@@ -34,6 +34,9 @@ pub(super) struct Compiled {
 /// # Errors
 /// libseccomp's, with the rule. A cache that can't be used costs time, and is told in the trace.
 pub(super) fn program(plan: &FilterPlan, dir: Option<&Path>) -> Result<Compiled> {
+    if let Some(program) = &plan.program {
+        return Ok(Compiled { program: program.clone(), how: "as the annotation has it".into() });
+    }
     let Some(dir) = dir else {
         return Ok(Compiled { program: compile(plan)?, how: "compiled; there is no place to keep it".into() });
     };
@@ -55,6 +58,8 @@ pub(super) fn program(plan: &FilterPlan, dir: Option<&Path>) -> Result<Compiled>
 /// A name that no other filter, compiler or version of this program has.
 fn key(plan: &FilterPlan) -> PathBuf {
     let version = libseccomp::ScmpVersion::current().map(|v| v.to_string()).unwrap_or_default();
+    // Who hears of a call is not part of the program.
+    let plan = FilterPlan { listener: None, ..plan.clone() };
     let text = format!("{plan:?} {version} {} {}", env!("CARGO_PKG_VERSION"), env!("TANDEM_COMMIT"));
     let hash = Sha256::digest(text.as_bytes());
     hash.iter()

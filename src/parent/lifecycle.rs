@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::clean;
+use super::conversation::await_exec;
 use super::notify::Notify;
+use super::receiver::Receiver;
 use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;
 use crate::procfs::Proc;
+use crate::protocol::ToChild;
 use crate::protocol::channel::Channel;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
-use crate::protocol::{Kind as MessageKind, ToChild};
 use crate::state::{ContainerDir, Record, StateRoot, Status};
 
 /// A container, its record and its status.
@@ -202,12 +204,18 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
 
 fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
     let channel = Channel::from_socket(socket);
-    let mut session = ParentSession::parent(channel, Sequence::start(), trace.recorder()?);
+    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), trace.recorder()?);
+    let pid = record.process.map_or(0, |process| process.pid);
     let mut converse = || {
+        let receiver = record.listener.as_ref().map(|to| Receiver::connect(to, &record.state, "created", pid));
+        let receiver = receiver.transpose()?;
         session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
-        session.expect(MessageKind::Executing)?;
-        session.expect_end()?;
-        record.process.map_or(Ok(()), |process| crate::state::must_be_executed(process.pid, proc))
+        let executed = await_exec(&mut session, receiver, pid, proc);
+        if executed.is_err() && record.listener.is_some() {
+            // It has its filter by now, and nobody who answers its calls: it can't be started again.
+            end(record, proc)?;
+        }
+        executed
     };
     let result = converse();
     if let Err(error) = &result {

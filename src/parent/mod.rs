@@ -20,6 +20,7 @@ mod namespaces;
 pub mod notify;
 mod pidfd;
 mod pinned;
+mod receiver;
 mod sources;
 mod spawn;
 mod stage;

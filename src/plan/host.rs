@@ -11,6 +11,9 @@ use crate::error::Result;
 use crate::procfs::Proc;
 use crate::sys::mount::{Call, ask};
 
+/// As crun has it.
+const RECEIVER: &str = "RUN_OCI_SECCOMP_RECEIVER";
+
 /// Facts about the host and about the runtime's own place on it.
 #[derive(Debug, Default)]
 pub struct Host {
@@ -24,6 +27,8 @@ pub struct Host {
     pub strategy: Option<String>,
     /// Where control groups are.
     pub cgroups: Hierarchies,
+    /// `RUN_OCI_SECCOMP_RECEIVER`: where the listener of a seccomp filter goes that names no place.
+    pub seccomp_receiver: Option<PathBuf>,
     /// SELinux is enabled.
     pub selinux: bool,
     /// AppArmor is enabled.
@@ -49,6 +54,7 @@ impl Host {
             mount_api: MountApi::default(),
             strategy: std::env::var(OVERRIDE).ok().filter(|name| !name.is_empty()),
             cgroups: Hierarchies::detect(proc)?,
+            seccomp_receiver: std::env::var_os(RECEIVER).filter(|path| !path.is_empty()).map(PathBuf::from),
             selinux: selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: apparmor && starts_with_y("/sys/module/apparmor/parameters/enabled"),
         })

@@ -2,6 +2,7 @@
 //!
 //! The plan is what the parent carries out; its [`ChildPlan`] is what the child is told, over the socket.
 
+pub mod annotations;
 pub mod cgroup;
 pub mod devices;
 pub mod hooks;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Tolerance;
 use crate::error::{Error, Result};
 use crate::protocol::Shape;
+use annotations::Annotations;
 pub use cgroup::{CgroupManager, CgroupPlan};
 use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};
@@ -74,6 +76,8 @@ pub struct Plan {
     pub fresh_devices: bool,
     #[allow(missing_docs)]
     pub filter: Option<FilterPlan>,
+    /// A socket that gets the first process's pidfd.
+    pub pidfd_receiver: Option<PathBuf>,
     #[allow(missing_docs)]
     pub hooks: Hooks,
     /// What the child is told.
@@ -208,6 +212,7 @@ impl Plan {
         let process = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
         let mut namespaces = Namespaces::from_spec(linux, host)?;
         let id_maps = IdMaps::from_spec(linux, &namespaces)?;
+        let asked = Annotations::from_spec(spec.annotations().as_ref())?;
         let annotations: BTreeMap<_, _> =
             spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
         let label = linux.mount_label().as_deref().filter(|l| !l.is_empty());
@@ -233,7 +238,7 @@ impl Plan {
             bundle,
             namespaces: &namespaces,
             host,
-            label,
+            label: label.map(|label| (asked.mount_context, label)),
             strategy: &strategy,
             own_maps: &own_maps,
         };
@@ -249,9 +254,11 @@ impl Plan {
         let shown = strategy.shows_host.then(|| sources.add(Source::tree("/")));
         let fresh_devices = host.is_machine_root() && !namespaces.has_user();
 
-        let filter = linux.seccomp().as_ref().map(FilterPlan::from_spec).transpose()?.flatten();
+        let filter = FilterPlan::choose(linux.seccomp().as_ref(), &asked, host.seccomp_receiver.as_deref())?;
         let mut process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
         process_plan.env.extend(choices.notify.map(|_| mounts::NOTIFY_VARIABLE.to_owned()));
+        process_plan.user.keep_groups = asked.keep_original_groups;
+        namespaces.child.keep_groups = asked.keep_original_groups;
         let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
         let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?;
         let mounts_nothing = mounts.is_empty() && masked_paths.is_empty() && readonly_paths.is_empty();
@@ -310,6 +317,7 @@ impl Plan {
             hooks: hooks.before_pivot(),
             terminal: process_plan.terminal.is_some(),
             filter: filter.is_some(),
+            listener: filter.as_ref().is_some_and(|f| f.listener.is_some()),
         };
         if strategy.strategy == Strategy::Namespace {
             namespaces.leave_out(flag::MOUNT);
@@ -339,6 +347,7 @@ impl Plan {
             },
             namespaces,
             filter,
+            pidfd_receiver: asked.pidfd_receiver,
             id,
         })
     }
@@ -392,13 +401,21 @@ impl ChildPlan {
     pub fn exec(
         process: &Process,
         filter: Option<&FilterPlan>,
+        annotations: &Annotations,
         host: &Host,
         choices: Choices<'_>,
     ) -> Result<ChildPlan> {
-        let process = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        let mut process = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
+        process.user.keep_groups = annotations.keep_original_groups;
         let terminal = process.terminal.is_some();
         Ok(ChildPlan {
-            shape: Shape { joins: true, terminal, filter: filter.is_some(), ..Shape::default() },
+            shape: Shape {
+                joins: true,
+                terminal,
+                filter: filter.is_some(),
+                listener: filter.is_some_and(|f| f.listener.is_some()),
+                ..Shape::default()
+            },
             trace: choices.trace,
             namespaces: ChildNamespaces::default(),
             filter_flags: filter.map_or(0, |f| f.flags),

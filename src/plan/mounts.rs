@@ -140,8 +140,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) bundle: &'a Path,
     pub(super) namespaces: &'a Namespaces,
     pub(super) host: &'a Host,
-    /// `linux.mountLabel`.
-    pub(super) label: Option<&'a str>,
+    /// `linux.mountLabel`, after the name of the option that sets it.
+    pub(super) label: Option<(&'static str, &'a str)>,
     pub(super) strategy: &'a MountStrategy,
     pub(super) own_maps: &'a OwnMaps<'a>,
 }
@@ -276,8 +276,8 @@ fn filesystem(
         superblock.push("ro".into());
     }
     let mut data = options.data;
-    if let Some(label) = around.label.filter(|_| matches!(typ, "tmpfs" | "devpts" | "mqueue" | "ramfs")) {
-        data.push(("context".into(), Some(label.to_owned())));
+    if let Some((option, label)) = around.label.filter(|_| matches!(typ, "tmpfs" | "devpts" | "mqueue" | "ramfs")) {
+        data.push((option.into(), Some(label.to_owned())));
     }
     let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(typ).to_owned();
     let tmpcopyup = options.tmpcopyup;

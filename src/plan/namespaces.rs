@@ -69,6 +69,8 @@ pub struct ChildNamespaces {
     pub late_userns: bool,
     /// Become root of the user namespace that was joined or made late.
     pub become_root: bool,
+    /// The supplementary groups are not touched when it becomes root.
+    pub keep_groups: bool,
     /// Made by the child.
     pub unshare: u32,
     /// The new time namespace's offsets, which its maker writes before a process enters it.

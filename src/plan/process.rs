@@ -66,6 +66,8 @@ pub struct UserPlan {
     pub gid: u32,
     #[allow(missing_docs)]
     pub additional_gids: Vec<u32>,
+    /// Keep the runtime's own supplementary groups instead.
+    pub keep_groups: bool,
     #[allow(missing_docs)]
     pub umask: Option<u32>,
 }
@@ -195,7 +197,7 @@ fn user(process: &Process, at: &str) -> Result<UserPlan> {
     if [user.uid(), user.gid()].iter().chain(&additional_gids).any(|id| *id == u32::MAX) {
         return Err(Error::config(format!("`{at}.user`: {} is not an ID", u32::MAX)));
     }
-    Ok(UserPlan { uid: user.uid(), gid: user.gid(), additional_gids, umask: user.umask() })
+    Ok(UserPlan { uid: user.uid(), gid: user.gid(), additional_gids, keep_groups: false, umask: user.umask() })
 }
 
 fn capabilities(sets: &LinuxCapabilities) -> CapabilityPlan {

@@ -1,10 +1,15 @@
 //! `linux.seccomp`, checked and in libseccomp's own terms. seccomp(2), runtime-spec config-linux.md.
 
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp};
+use std::path::{Path, PathBuf};
+
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpSyscall};
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
 };
 
+use serde::{Deserialize, Serialize};
+
+use super::annotations::Annotations;
 use crate::error::{Error, Result};
 
 /// A filter to compile.
@@ -18,6 +23,19 @@ pub struct FilterPlan {
     pub flags: u64,
     /// In order.
     pub rules: Vec<Rule>,
+    /// The program as it is to be loaded, where the configuration brings one; all but the flags is then not looked at.
+    pub program: Option<Vec<u8>>,
+    /// Who gets the listener of a filter that notifies.
+    pub listener: Option<ListenerPlan>,
+}
+
+/// Who gets a filter's listener; seccomp_unotify(2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerPlan {
+    /// A listening socket of the host.
+    pub path: PathBuf,
+    /// What the receiver is told beside the state.
+    pub metadata: Option<String>,
 }
 
 /// One entry of `linux.seccomp.syscalls`.
@@ -31,12 +49,80 @@ pub struct Rule {
     pub conditions: Vec<(u32, ScmpArgCompare)>,
 }
 
-const FLAG_TSYNC: u64 = 1;
+const FLAG_TSYNC: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;
 const FLAG_LOG: u64 = 2;
 const FLAG_SPEC_ALLOW: u64 = 4;
+const FLAG_NEW_LISTENER: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 const FLAG_WAIT_KILLABLE_RECV: u64 = 32;
 
 impl FilterPlan {
+    /// The filter of a container, or of a further process in it. `receiver` is where a listener goes if neither the filter
+    /// nor an annotation says it.
+    ///
+    /// # Errors
+    /// An action, an errno, a listener or a system call that can't be had.
+    pub fn choose(
+        seccomp: Option<&LinuxSeccomp>,
+        annotations: &Annotations,
+        receiver: Option<&Path>,
+    ) -> Result<Option<FilterPlan>> {
+        let receiver = annotations.seccomp_receiver.as_deref().or(receiver);
+        if let Some(program) = &annotations.seccomp_program {
+            return Ok(Some(FilterPlan::raw(program, receiver)?));
+        }
+        let Some(seccomp) = seccomp else { return Ok(None) };
+        let mut plan = FilterPlan::from_spec(seccomp)?;
+        if let Some(plan) = plan.as_mut().filter(|plan| plan.notifies()) {
+            plan.hand_to(seccomp, receiver)?;
+        }
+        if let Some(plan) = plan.as_ref().filter(|_| annotations.fail_unknown_syscall) {
+            let names = plan.rules.iter().flat_map(|rule| &rule.names);
+            if let Some(name) = names.into_iter().find(|name| ScmpSyscall::from_name(name).is_err()) {
+                return Err(Error::config(format!("`linux.seccomp.syscalls`: libseccomp knows no `{name}`")));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// A program that is loaded as it is.
+    fn raw(program: &[u8], receiver: Option<&Path>) -> Result<FilterPlan> {
+        const RETURN: u16 = 0x06;
+        const USER_NOTIF: u32 = libc::SECCOMP_RET_USER_NOTIF;
+        let notifies = program.chunks_exact(crate::sys::seccomp::INSTRUCTION_SIZE).any(|i| {
+            u16::from_ne_bytes([i[0], i[1]]) == RETURN && u32::from_ne_bytes([i[4], i[5], i[6], i[7]]) == USER_NOTIF
+        });
+        let listener = receiver.map(|path| ListenerPlan { path: path.into(), metadata: None }).filter(|_| notifies);
+        if notifies && listener.is_none() {
+            return Err(no_receiver("annotation `run.oci.seccomp_bpf_data`"));
+        }
+        Ok(FilterPlan {
+            default: ScmpAction::Allow,
+            architectures: vec![],
+            flags: if notifies { FLAG_NEW_LISTENER } else { 0 },
+            rules: vec![],
+            program: Some(program.to_vec()),
+            listener,
+        })
+    }
+
+    fn notifies(&self) -> bool {
+        self.default == ScmpAction::Notify || self.rules.iter().any(|rule| rule.action == ScmpAction::Notify)
+    }
+
+    fn hand_to(&mut self, seccomp: &LinuxSeccomp, receiver: Option<&Path>) -> Result<()> {
+        let named = seccomp.listener_path().as_deref().filter(|path| !path.as_os_str().is_empty());
+        let Some(path) = named.or(receiver) else { return Err(no_receiver("`linux.seccomp`")) };
+        if !path.is_absolute() {
+            let path = path.display();
+            return Err(Error::config(format!("`linux.seccomp.listenerPath`: `{path}` is not an absolute path")));
+        }
+        let metadata = seccomp.listener_metadata().clone().filter(|text| !text.is_empty());
+        self.listener = Some(ListenerPlan { path: path.into(), metadata });
+        // The filter is for the thread that becomes the payload alone: another one hands the listener over.
+        self.flags = self.flags & !FLAG_TSYNC | FLAG_NEW_LISTENER;
+        Ok(())
+    }
+
     /// Checks a filter. None for one that allows everything.
     ///
     /// # Errors
@@ -57,6 +143,10 @@ impl FilterPlan {
                 rules.push(Rule { names: syscall.names().clone(), action, conditions });
             }
         }
+        let metadata = seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty());
+        if metadata && seccomp.listener_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+            return Err(Error::config("`linux.seccomp.listenerMetadata` needs `listenerPath`"));
+        }
         if rules.is_empty() && default == ScmpAction::Allow {
             return Ok(None);
         }
@@ -71,8 +161,19 @@ impl FilterPlan {
                     LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => FLAG_WAIT_KILLABLE_RECV,
                 }
         });
-        Ok(Some(FilterPlan { default, architectures, flags, rules }))
+        let plan = FilterPlan { default, architectures, flags, rules, program: None, listener: None };
+        if flags & FLAG_WAIT_KILLABLE_RECV != 0 && !plan.notifies() {
+            let message =
+                "`linux.seccomp.flags`: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY";
+            return Err(Error::config(message));
+        }
+        Ok(Some(plan))
     }
+}
+
+fn no_receiver(at: &str) -> Error {
+    Error::config(format!("{at}: SCMP_ACT_NOTIFY needs somebody to notify"))
+        .advise("set `linux.seccomp.listenerPath`, or the annotation run.oci.seccomp.receiver")
 }
 
 fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<ScmpAction> {
@@ -90,9 +191,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<Sc
         LinuxSeccompAction::ScmpActTrace => ScmpAction::Trace(errno_or_eperm()? as u16),
         LinuxSeccompAction::ScmpActLog => ScmpAction::Log,
         LinuxSeccompAction::ScmpActAllow => ScmpAction::Allow,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::config(format!("`{at}`: SCMP_ACT_NOTIFY is not supported yet")));
-        }
+        LinuxSeccompAction::ScmpActNotify => ScmpAction::Notify,
     })
 }
 
@@ -166,9 +265,41 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_has_a_receiver() {
+        let json = |more: &str| {
+            let rule = r#"{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}"#;
+            format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]{more}}}"#)
+        };
+        let choose = |more: &str, receiver: Option<&str>| {
+            let seccomp: LinuxSeccomp = serde_json::from_str(&json(more)).unwrap();
+            FilterPlan::choose(Some(&seccomp), &Annotations::default(), receiver.map(Path::new))
+        };
+        assert!(choose("", None).is_err());
+        assert!(choose(r#","listenerMetadata":"x""#, Some("/s")).is_err());
+        assert!(choose(r#","listenerPath":"s""#, None).is_err());
+        let more = r#","listenerPath":"/own","listenerMetadata":"x","flags":["SECCOMP_FILTER_FLAG_TSYNC"]"#;
+        let plan = choose(more, Some("/other")).unwrap().unwrap();
+        assert_eq!(plan.listener, Some(ListenerPlan { path: "/own".into(), metadata: Some("x".into()) }));
+        assert_eq!(plan.flags, FLAG_NEW_LISTENER);
+        assert!(choose("", Some("/other")).unwrap().unwrap().listener.is_some());
+    }
+
+    #[test]
+    fn a_name_nobody_knows_is_an_error_where_it_is_to_be() {
+        let json =
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["not_a_call"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        let seccomp: LinuxSeccomp = serde_json::from_str(json).unwrap();
+        let choose = |fail_unknown_syscall| {
+            let annotations = Annotations { fail_unknown_syscall, ..Annotations::default() };
+            FilterPlan::choose(Some(&seccomp), &annotations, None)
+        };
+        assert!(choose(false).is_ok());
+        assert!(choose(true).unwrap_err().to_string().contains("not_a_call"));
+    }
+
+    #[test]
     fn refuses_what_it_cannot_honour() {
         let with = |rule: &str| plan(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#));
-        assert!(with(r#"{"names":["x"],"action":"SCMP_ACT_NOTIFY"}"#).is_err());
         assert!(with(r#"{"names":[],"action":"SCMP_ACT_ERRNO"}"#).is_err());
         assert!(with(r#"{"names":["x"],"action":"SCMP_ACT_ERRNO","errnoRet":70000}"#).is_err());
         let args = r#"[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]"#;

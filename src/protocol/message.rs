@@ -68,6 +68,8 @@ pub enum ToParent {
     Ready,
     /// The payload is about to be executed; end of file after it means that it was.
     Executing,
+    /// The filter is loaded: its listener rides along.
+    Listener,
     /// A step failed. The child ends.
     Failed(Error),
     /// What the child did since it last said so. Only when tracing.
@@ -180,13 +182,14 @@ impl Wire for ToParent {
             ToParent::Console => Kind::Console,
             ToParent::Ready => Kind::Ready,
             ToParent::Executing => Kind::Executing,
+            ToParent::Listener => Kind::Listener,
             ToParent::Failed(_) => Kind::Failed,
             ToParent::Trace(_) => Kind::Trace,
         }
     }
 
     fn fds(&self) -> usize {
-        usize::from(matches!(self, ToParent::Console))
+        usize::from(matches!(self, ToParent::Console | ToParent::Listener))
     }
 
     fn is_last(&self) -> bool {
@@ -250,6 +253,7 @@ pub(crate) mod tests {
             Just(ToParent::Console),
             Just(ToParent::Ready),
             Just(ToParent::Executing),
+            Just(ToParent::Listener),
             any_error().prop_map(ToParent::Failed),
             Just(ToParent::Trace(vec![])),
         ]

@@ -45,6 +45,8 @@ pub enum Kind {
     #[allow(missing_docs)]
     Executing,
     #[allow(missing_docs)]
+    Listener,
+    #[allow(missing_docs)]
     Failed,
     #[allow(missing_docs)]
     Trace,
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Console => "Console",
             Kind::Ready => "Ready",
             Kind::Executing => "Executing",
+            Kind::Listener => "Listener",
             Kind::Failed => "Failed",
             Kind::Trace => "Trace",
         }
@@ -106,6 +109,8 @@ pub struct Shape {
     pub terminal: bool,
     /// A seccomp filter is sent.
     pub filter: bool,
+    /// It has a listener, which comes back.
+    pub listener: bool,
 }
 
 /// One direction: the kinds that are still to come, in order.
@@ -179,6 +184,7 @@ impl Sequence {
             (shape.terminal, Kind::Console),
             (true, Kind::Ready),
             (true, Kind::Executing),
+            (shape.listener, Kind::Listener),
         ];
         Sequence { to_child: Track::new(&to_child), to_parent: Track::new(&to_parent) }
     }
@@ -189,8 +195,11 @@ impl Sequence {
     }
 
     /// The conversation of `start` with a created container.
-    pub fn start() -> Sequence {
-        Sequence { to_child: Track::new(&[(true, Kind::Start)]), to_parent: Track::new(&[(true, Kind::Executing)]) }
+    pub fn start(listener: bool) -> Sequence {
+        Sequence {
+            to_child: Track::new(&[(true, Kind::Start)]),
+            to_parent: Track::new(&[(true, Kind::Executing), (listener, Kind::Listener)]),
+        }
     }
 
     /// The rest, once the plan that [`Sequence::opening`] awaited is here.
@@ -226,7 +235,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Kind; 19] = [
+    const ALL: [Kind; 20] = [
         Kind::Plan,
         Kind::Namespaces,
         Kind::Begin,
@@ -244,21 +253,25 @@ mod tests {
         Kind::Console,
         Kind::Ready,
         Kind::Executing,
+        Kind::Listener,
         Kind::Failed,
         Kind::Trace,
     ];
 
     fn any_shape() -> impl Strategy<Value = Shape> {
-        (any::<[bool; 8]>()).prop_map(|[joins, late_userns, forks, sources, stage, hooks, terminal, filter]| Shape {
-            joins,
-            late_userns,
-            forks,
-            sources,
-            stage,
-            hooks,
-            terminal,
-            filter,
-        })
+        (any::<[bool; 9]>()).prop_map(
+            |[joins, late_userns, forks, sources, stage, hooks, terminal, filter, listener]| Shape {
+                joins,
+                late_userns,
+                forks,
+                sources,
+                stage,
+                hooks,
+                terminal,
+                filter,
+                listener,
+            },
+        )
     }
 
     fn any_direction() -> impl Strategy<Value = Direction> {

@@ -10,7 +10,7 @@ use super::codec::{self, PART_SIZE, PAYLOAD_CAP};
 use super::event::{Event, Recorder, Sort};
 use super::message::{Part, ToChild, ToParent, Wire};
 use super::sequence::{Direction, Kind, Sequence, Shape};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// One end: what it sends, what it receives.
 #[derive(Debug)]
@@ -107,6 +107,17 @@ impl ChildSession {
         }
     }
 
+    /// A copy of this end that can say one thing more: here is the listener. For a thread that no filter holds.
+    ///
+    /// # Errors
+    /// The message is not legal here, or no fd is left.
+    pub fn for_listener(&mut self) -> Result<Channel> {
+        let socket =
+            rustix::io::fcntl_dupfd_cloexec(self.channel.socket(), 0).context(|| "duplicate the sync socket")?;
+        self.was_sent(Kind::Listener)?;
+        Ok(Channel::from_socket(socket))
+    }
+
     /// Sends what was recorded since the last time. Nothing when not tracing.
     ///
     /// # Errors
@@ -185,6 +196,20 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             Some((message, _)) => {
                 Err(ProtocolError::OutOfOrder { expected: "the end".into(), got: message.kind().name() }.into())
             }
+        }
+    }
+
+    /// Whether the other side closes its end within a time.
+    ///
+    /// # Errors
+    /// As [`Session::expect_end`].
+    pub fn ends_within(&mut self, time: std::time::Duration) -> Result<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let time = Timespec::try_from(time).map_err(|e| Error::system(e.to_string()))?;
+        let mut fds = [PollFd::from_borrowed_fd(self.channel.socket(), PollFlags::IN)];
+        match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))).context(|| "poll the sync socket")? {
+            0 => Ok(false),
+            _ => self.expect_end().map(|()| true),
         }
     }
 

@@ -8,6 +8,7 @@ use super::process::ProcessId;
 use crate::cgroup::CgroupRecord;
 use crate::plan::HookState;
 use crate::plan::hooks::HookPlan;
+use crate::plan::seccomp::ListenerPlan;
 
 /// The file `state.json` of a container's directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Record {
     pub cgroup: Option<CgroupRecord>,
     /// The `CLONE_NEW*` flags of the namespaces that `exec` joins.
     pub namespaces: u32,
+    /// Who gets the listener of the seccomp filter.
+    #[serde(default)]
+    pub listener: Option<ListenerPlan>,
     /// Hooks that run after `create`.
     pub poststart: Vec<HookPlan>,
     #[allow(missing_docs)]

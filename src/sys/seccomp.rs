@@ -32,6 +32,8 @@ pub fn load(program: &[u8], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     let prog = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: `prog` names `len` instructions of `filter`, alive for the call; the kernel copies them and writes none.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) };
+    // To give memory back may take a system call, and the filter's listener, which would have to answer it, is nobody's yet.
+    std::mem::forget(filter);
     let value = check(ret)?;
     if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
         return Ok(None);
@@ -48,8 +50,13 @@ pub fn action_available(action: u32) -> bool {
     ret == 0
 }
 
+/// Only with a listener; Linux 5.19.
+const WAIT_KILLABLE_RECV: u64 = 32;
+
 /// Whether the running kernel knows a filter flag: a null program is EFAULT where it does, EINVAL where it doesn't.
 pub fn flag_available(flag: u64) -> bool {
+    // This one alone is refused by every kernel.
+    let flag = if flag == WAIT_KILLABLE_RECV { flag | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { flag };
     // SAFETY: a null program makes the kernel refuse in every case; it dereferences nothing.
     let ret = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, std::ptr::null::<libc::sock_fprog>())

@@ -1,0 +1,69 @@
+//! Sockets of the host that get an fd of the container: a seccomp filter's listener, the first process's pidfd.
+//! runtime-spec, config-linux.md, "The Container Process State".
+
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use passfd::FdPassingExt;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::HookState;
+use crate::plan::seccomp::ListenerPlan;
+
+/// Who gets the listener; connected to before the payload may run.
+pub(super) struct Receiver {
+    socket: UnixStream,
+    plan: ListenerPlan,
+    state: serde_json::Value,
+}
+
+impl Receiver {
+    /// Connects. `status` and `init` are the container's.
+    pub(super) fn connect(plan: &ListenerPlan, state: &HookState, status: &str, init: i32) -> Result<Receiver> {
+        let doing = || format!("connect to the seccomp receiver `{}`", plan.path.display());
+        let socket = UnixStream::connect(&plan.path).context(doing)?;
+        let state = crate::hooks::state_json(state, status, init);
+        let state = serde_json::from_str(&state).map_err(|e| Error::system(e.to_string()))?;
+        Ok(Receiver { socket, plan: plan.clone(), state })
+    }
+
+    /// Sends the listener of process `pid`, and closes the connection.
+    pub(super) fn hand_over(mut self, listener: &OwnedFd, pid: i32) -> Result<()> {
+        let mut state = serde_json::json!({
+            "ociVersion": self.state["ociVersion"],
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "state": self.state,
+        });
+        if let Some(metadata) = &self.plan.metadata {
+            state["metadata"] = metadata.as_str().into();
+        }
+        let text = state.to_string();
+        let doing = || format!("send the seccomp listener to `{}`", self.plan.path.display());
+        // In one message: agents read no second one. What a signal cut off follows.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [listener.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        let parts = [IoSlice::new(text.as_bytes())];
+        let send = || sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL);
+        let sent = rustix::io::retry_on_intr(send).context(doing)?;
+        let rest = text.as_bytes().get(sent..).unwrap_or_default();
+        self.socket.write_all(rest).context(doing)
+    }
+}
+
+/// Sends a process's pidfd.
+pub(super) fn send_pidfd(path: &Path, pid: i32) -> Result<()> {
+    let doing = || format!("send the pidfd to `{}`", path.display());
+    let pidfd = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let pidfd = pidfd.context(|| format!("pidfd_open {pid}"))?;
+    let socket = UnixStream::connect(path).context(doing)?;
+    socket.send_fd_with_payload(pidfd.as_raw_fd(), b"pidfd").context(doing)?;
+    Ok(())
+}

@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
+use crate::plan::annotations::HookOutput;
 use crate::plan::hooks::HookPlan;
 
 /// What a hook reads on standard input; runtime-spec, runtime.md, "State".
@@ -30,27 +33,62 @@ pub(crate) fn state_json(state: &HookState, status: &str, pid: i32) -> String {
     json.to_string()
 }
 
+/// The open files that hooks write to.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Opens them, made if missing, to be added to.
+    ///
+    /// # Errors
+    /// The annotation and the path.
+    pub(crate) fn open(plan: &HookOutput) -> Result<Output> {
+        let open = |path: &Option<PathBuf>, name: &str| -> Result<Option<OwnedFd>> {
+            let Some(path) = path else { return Ok(None) };
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+            let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
+            file.context(|| format!("annotation `run.oci.hooks.{name}`: open `{}`", path.display())).map(Some)
+        };
+        Ok(Output { stdout: open(&plan.stdout, "stdout")?, stderr: open(&plan.stderr, "stderr")? })
+    }
+
+    /// Those that are there, standard output first.
+    pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.stdout.iter().chain(&self.stderr).map(AsFd::as_fd).collect()
+    }
+}
+
 /// Runs hooks of a kind in their order, in a working directory. The first that fails ends it.
 ///
 /// # Errors
 /// A hook that can't be run, exits non-zero, is killed, or takes longer than its timeout.
-pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>) -> Result<()> {
+pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {
     hooks.iter().enumerate().try_for_each(|(i, hook)| {
-        run_one(hook, state, cwd).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
+        run_one(hook, state, cwd, output).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
     })
 }
 
 /// Runs hooks of a kind that comes after the fact: each of them, whatever became of the others. Failures are told and
 /// change nothing.
-pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>) {
+pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>, output: &HookOutput) {
+    if hooks.is_empty() {
+        return;
+    }
+    let output = Output::open(output).unwrap_or_else(|e| {
+        log::warn!("{e}");
+        Output::default()
+    });
     for (i, hook) in hooks.iter().enumerate() {
-        if let Err(e) = run_one(hook, state, cwd) {
+        if let Err(e) = run_one(hook, state, cwd, &output) {
             log::warn!("hook {kind}[{i}] `{}`: {e}", hook.path.display());
         }
     }
 }
 
-fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
+fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {
     let mut command = Command::new(&hook.path);
     if let Some(cwd) = cwd {
         command.current_dir(cwd);
@@ -58,8 +96,16 @@ fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>) -> Result<()> {
     // Files, not pipes: a hook need not read its input nor anybody its output for either to go on.
     let (input, said) = (memory()?, memory()?);
     (&input).write_all(state.as_bytes()).and_then(|()| (&input).rewind()).context(|| "lay out the state")?;
-    let stderr = said.try_clone().context(|| "duplicate the file for standard error")?;
-    command.env_clear().stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::from(stderr));
+    let stderr = match &output.stderr {
+        Some(file) => file.try_clone().map(Stdio::from),
+        None => said.try_clone().map(Stdio::from),
+    };
+    let stderr = stderr.context(|| "duplicate the file for standard error")?;
+    let stdout = match &output.stdout {
+        Some(file) => Stdio::from(file.try_clone().context(|| "duplicate the file for standard output")?),
+        None => Stdio::null(),
+    };
+    command.env_clear().stdin(Stdio::from(input)).stdout(stdout).stderr(stderr);
     command.args(hook.args.iter().skip(1));
     if let Some(name) = hook.args.first() {
         command.arg0(name);
@@ -133,30 +179,39 @@ mod tests {
     fn the_state_is_on_standard_input() {
         let state = HookState { id: "c1".into(), ..HookState::default() };
         let json = state_json(&state, "creating", 7);
-        run("prestart", &[hook("grep -q '\"pid\":7'", None), hook("true", Some(5))], &json, None).unwrap();
+        run("prestart", &[hook("grep -q '\"pid\":7'", None), hook("true", Some(5))], &json, None, &Output::default())
+            .unwrap();
     }
 
     #[test]
     fn a_failure_says_which_hook_and_what_it_said() {
-        let error =
-            run("poststop", &[hook("true", None), hook("echo no net >&2; exit 3", None)], "{}", None).unwrap_err();
+        let error = run(
+            "poststop",
+            &[hook("true", None), hook("echo no net >&2; exit 3", None)],
+            "{}",
+            None,
+            &Output::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.to_string(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
     }
 
     #[test]
     fn a_hook_that_hangs_is_killed() {
-        let error = run("prestart", &[hook("sleep 100", Some(1))], "{}", None).unwrap_err();
+        let error = run("prestart", &[hook("sleep 100", Some(1))], "{}", None, &Output::default()).unwrap_err();
         assert!(error.to_string().contains("timeout of 1 s"), "{error}");
     }
 
     #[test]
     fn a_hook_need_not_read() {
-        run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000), None).unwrap();
+        run("prestart", &[hook("exec <&-; true", None)], &"x".repeat(200_000), None, &Output::default()).unwrap();
     }
 
     #[test]
     fn a_hook_may_say_as_much_as_it_likes() {
         let hook = hook("head -c 300000 /dev/zero >&2; echo; exit 1", Some(20));
-        assert!(run("prestart", &[hook], "{}", None).unwrap_err().to_string().contains("exited with 1"));
+        assert!(
+            run("prestart", &[hook], "{}", None, &Output::default()).unwrap_err().to_string().contains("exited with 1")
+        );
     }
 }

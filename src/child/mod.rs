@@ -28,6 +28,7 @@ use std::convert::Infallible;
 use std::os::fd::RawFd;
 
 use crate::error::{Context, Error, Result};
+use crate::hooks::Output;
 use crate::plan::{ChildPlan, ContainerPlan};
 use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
@@ -37,6 +38,7 @@ use crate::protocol::session::ChildSession;
 use crate::protocol::{Kind, ToParent};
 pub(crate) use attach::Places;
 use slots::Slots;
+use start::Last;
 
 /// Runs the child image. `socket` is the number of the sync socket. Returns only on failure, with the exit code.
 pub fn main(socket: RawFd) -> i32 {
@@ -70,9 +72,9 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     if plan.trace {
         session.recorder.turn_on(0);
     }
-    let proc = namespaces::enter(session, &plan)?;
+    let (proc, output) = namespaces::enter(session, &plan)?;
     let terminal = match &plan.container {
-        Some(container) => build(session, &plan, container, &proc)?,
+        Some(container) => build(session, &plan, container, &proc, &output)?,
         None => terminal::for_exec(session, &plan.process)?,
     };
     let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
@@ -89,7 +91,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
     session.flush_trace()?;
     session.send(ToParent::Ready, &[])?;
-    start::wait_and_execute(session, &plan, own_pid, start, messenger)
+    start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
 }
 
 /// Builds the container around this process: mounts, devices, root, what the root hides.
@@ -98,6 +100,7 @@ fn build(
     plan: &ChildPlan,
     container: &ContainerPlan,
     proc: &Proc,
+    output: &Output,
 ) -> Result<Option<terminal::Terminal>> {
     let mut slots = Slots::default();
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
@@ -113,7 +116,7 @@ fn build(
         session.flush_trace()?;
         session.send(ToParent::RootfsReady, &[])?;
         session.expect(Kind::HooksDone)?;
-        run_create_container_hooks(session, container, proc)?;
+        run_create_container_hooks(session, container, proc, output)?;
         if shown {
             root.hide_host()?;
         }
@@ -129,14 +132,19 @@ fn build(
     Ok(terminal)
 }
 
-fn run_create_container_hooks(session: &mut ChildSession, container: &ContainerPlan, proc: &Proc) -> Result<()> {
+fn run_create_container_hooks(
+    session: &mut ChildSession,
+    container: &ContainerPlan,
+    proc: &Proc,
+    output: &Output,
+) -> Result<()> {
     if container.create_container_hooks.is_empty() {
         return Ok(());
     }
     let since = session.recorder.now();
     let state = crate::hooks::state_json(&container.state, "creating", proc.own_pid()?);
     let hooks = &container.create_container_hooks;
-    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs))?;
+    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs), output)?;
     session.recorder.step("hooks", since, || "createContainer".into());
     Ok(())
 }

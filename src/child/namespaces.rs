@@ -5,6 +5,7 @@ use rustix::process::Signal;
 
 use super::ChildSession;
 use crate::error::{Context, Error, Result};
+use crate::hooks::Output;
 use crate::plan::ChildPlan;
 use crate::plan::namespaces::flag;
 use crate::procfs::Proc;
@@ -13,7 +14,7 @@ use crate::sys::clone::{Forked, fork_sibling};
 
 /// Enters all of them, but a mount namespace that is entered with the root. On return this process is the one that becomes
 /// the payload, and has the procfs that the parent trusts.
-pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Proc> {
+pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Proc, Output)> {
     let since = session.recorder.now();
     if plan.shape.joins {
         join(session)?;
@@ -28,6 +29,12 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Proc
     let (_, mut fds) = session.expect(Kind::Begin)?;
     let proc = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Begin without procfs".into()))?;
     let proc = Proc::from_fd(proc)?;
+    let mut output = Output::default();
+    if let Some((stdout, stderr)) = plan.shape.hook_output {
+        let mut files = session.expect(Kind::HookOutput)?.1.into_iter();
+        output.stdout = if stdout { files.next() } else { None };
+        output.stderr = if stderr { files.next() } else { None };
+    }
     set_dumpable(false)?;
     if ours.become_root {
         become_root(ours.keep_groups)?;
@@ -55,7 +62,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Proc
     }
     session.recorder.step("namespaces", since, || describe(plan));
     session.send(ToParent::NamespacesReady, &[])?;
-    Ok(proc)
+    Ok((proc, output))
 }
 
 fn set_dumpable(on: bool) -> Result<()> {

@@ -38,6 +38,15 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     if let Some((class, level)) = process.io_priority {
         sys::process::set_io_priority(class, level).context(|| "ioprio_set")?;
     }
+    if let Some(policy) = &process.memory_policy {
+        sys::process::set_memory_policy(policy.mode, &policy.nodes)
+            .context(|| format!("`linux.memoryPolicy`: set_mempolicy {}", policy.name))
+            .map_err(|e| match e.errno() {
+                Some(Errno::NOSYS) => e.advise("the kernel has no NUMA"),
+                Some(Errno::INVAL) => e.advise("does the machine, or the container's cpuset, have these nodes?"),
+                _ => e,
+            })?;
+    }
     // Through the trusted procfs: a label written to a file of the image would never have been applied.
     if let Some(profile) = &process.apparmor {
         let exec = format!("exec {profile}");

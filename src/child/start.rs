@@ -11,6 +11,7 @@ use super::ChildSession;
 use super::identity::Start;
 use super::listener::{self, Messenger};
 use crate::error::{Context, Error, Result};
+use crate::hooks::Output;
 use crate::plan::ChildPlan;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
@@ -18,25 +19,33 @@ use crate::protocol::sequence::Sequence;
 use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 use crate::sys;
 
+/// What the last steps need that was had earlier.
+pub(super) struct Last {
+    /// For a filter that notifies.
+    pub(super) messenger: Option<Messenger>,
+    /// What startContainer hooks write to.
+    pub(super) output: Output,
+}
+
 /// Waits until the payload may run, then becomes it. Returns only on failure.
 pub(super) fn wait_and_execute(
     session: &mut ChildSession,
     plan: &ChildPlan,
     own_pid: i32,
     start: Start,
-    messenger: Option<Messenger>,
+    last: Last,
 ) -> Result<Infallible> {
     let (message, mut fds) = session.expect(Kind::Release)?;
     match (message, fds.pop()) {
         (ToChild::Release { wait_for_start: true }, Some(listener)) => {
             let mut caller = wait_for_start(listener, plan.shape.listener)?;
-            let result = execute(&mut caller, plan, own_pid, start, messenger);
+            let result = execute(&mut caller, plan, own_pid, start, last);
             if let Err(error) = &result {
                 caller.fail(error.clone());
             }
             result
         }
-        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, own_pid, start, messenger),
+        (ToChild::Release { wait_for_start: false }, None) => execute(session, plan, own_pid, start, last),
         _ => Err(ProtocolError::Inconsistent("Release without the socket it announces".into()).into()),
     }
 }
@@ -73,18 +82,12 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
     session.recorder.step("terminal size", since, || format!("{:?}", size()));
 }
 
-fn execute(
-    session: &mut ChildSession,
-    plan: &ChildPlan,
-    own_pid: i32,
-    start: Start,
-    messenger: Option<Messenger>,
-) -> Result<Infallible> {
+fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start, last: Last) -> Result<Infallible> {
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let since = session.recorder.now();
         let state = crate::hooks::state_json(&container.state, "created", own_pid);
         let hooks = &container.start_container_hooks;
-        crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")))?;
+        crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
         session.recorder.step("hooks", since, || "startContainer".into());
     }
     await_terminal_size(session, plan);
@@ -92,7 +95,7 @@ fn execute(
     session.send(ToParent::Executing, &[])?;
     session.flush_trace()?;
     // The filter comes last of all, so that it need allow nothing but execve.
-    match (&start.filter, messenger) {
+    match (&start.filter, last.messenger) {
         (Some(program), Some(messenger)) => listener::load(session, messenger, program, plan.filter_flags)?,
         (Some(program), None) => {
             sys::seccomp::load(program, plan.filter_flags).context(|| "load the seccomp filter")?;

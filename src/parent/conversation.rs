@@ -10,6 +10,7 @@ use super::namespaces::Joined;
 use super::receiver::Receiver;
 use super::spawn::Child;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::hooks::Output;
 use crate::plan::namespaces::IdMaps;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::{ChildPlan, hooks};
@@ -137,6 +138,7 @@ impl<'a> Conversation<'a> {
         hooks: &hooks::Hooks,
         state: &str,
         bundle: &Path,
+        output: &Output,
     ) -> Result<()> {
         if !plan.shape.hooks {
             return Ok(());
@@ -145,7 +147,7 @@ impl<'a> Conversation<'a> {
         for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
             let since = self.session.recorder.now();
             if !list.is_empty() {
-                crate::hooks::run(kind, list, state, Some(bundle))?;
+                crate::hooks::run(kind, list, state, Some(bundle), output)?;
                 self.session.recorder.step("hooks", since, || kind.into());
             }
         }

@@ -18,6 +18,7 @@ use super::trace::TraceFile;
 use crate::cgroup::systemd::{Systemd, Wanted};
 use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies, Tolerance};
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks::Output;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
 use crate::plan::load;
@@ -265,6 +266,11 @@ impl Making<'_> {
             cgroup.join(talk.child.pid)?;
         }
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
+        let output = Output::open(&plan.hook_output)?;
+        if plan.child.shape.hook_output.is_some() {
+            let fds = output.fds();
+            talk.session.send(ToChild::HookOutput { files: fds.len() }, &fds)?;
+        }
         super::sources::stream(plan, talk)?;
         let filter = talk.compile_filter(plan.filter.as_ref(), self.request.state.filter_cache())?;
         talk.await_namespaces(&plan.child)?;
@@ -280,7 +286,7 @@ impl Making<'_> {
         }
         self.record.process = Some(ProcessId::of(pid, talk.proc)?);
         let state = crate::hooks::state_json(&self.record.state, "creating", pid);
-        talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle)?;
+        talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle, &output)?;
         talk.send_filter(filter)?;
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
         self.pidfd_socket.as_ref().map_or(Ok(()), |socket| socket.send(pid, "standard"))?;
@@ -386,6 +392,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
         cgroup,
         namespaces: plan.namespaces.all(),
         listener: plan.filter.as_ref().and_then(|filter| filter.listener.clone()),
+        hook_output: plan.hook_output.clone(),
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     }
@@ -394,7 +401,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
 /// A failure after hooks have run: what they made is theirs to take back; runtime-spec, runtime.md, "Lifecycle".
 fn after_failure(plan: &Plan) {
     let state = plan.child.container.as_ref().map(|c| crate::hooks::state_json(&c.state, "stopped", 0));
-    crate::hooks::run_all("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None);
+    crate::hooks::run_all("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None, &plan.hook_output);
 }
 
 /// Writes a pid file as engines read it: decimal, no newline, there at once or not at all.

@@ -6,6 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
 
+use super::affinity;
 use super::console::{self, Console};
 use super::conversation::Conversation;
 use super::create::{listen_fds, write_pid_file};
@@ -22,6 +23,7 @@ use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::annotations::Annotations;
 use crate::plan::host::Host;
+use crate::plan::memory_policy;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::seccomp::FilterPlan;
@@ -97,7 +99,10 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let proc = request.state.proc();
     let host = Host::look(&spec, proc)?;
     let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
-    let process = (request.process)(default, &Users::of(init, proc))?;
+    let mut process = (request.process)(default, &Users::of(init, proc))?;
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(default.exec_cpu_affinity().clone());
+    }
     let annotations = Annotations::from_spec(spec.annotations().as_ref())?;
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = FilterPlan::choose(filter, &annotations, host.seccomp_receiver.as_deref())?;
@@ -111,6 +116,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let trace = request.trace.is_on();
     let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), &annotations, &host, choices)?;
+    plan.process.memory_policy = spec.linux().as_ref().map(memory_policy::from_spec).transpose()?.flatten();
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
@@ -144,9 +150,11 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         gated: false,
         preserve_fds: plan.process.preserve_fds,
     };
+    let initial = affinity::Initial::set(&plan.process.affinity.initial)?;
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
     let (child, channel) = spawn_in(&start, cgroup.as_ref(), beside, proc, recorder)?;
+    drop(initial);
     recorder.step("clone", since, || format!("pid {}", child.pid));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
@@ -268,6 +276,7 @@ fn converse(
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;
     talk.send_filter(filter)?;
     talk.await_namespaces(plan)?;
+    affinity::finally(talk.child.pid, &plan.process.affinity.last)?;
     if let Some(score) = plan.process.oom_score_adj {
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
     }

@@ -231,7 +231,7 @@ fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile
 pub fn run_poststart(record: &Record) {
     let pid = record.process.map_or(0, |p| p.pid);
     let state = crate::hooks::state_json(&record.state, "running", pid);
-    crate::hooks::run_all("poststart", &record.poststart, &state, Some(&record.state.bundle));
+    crate::hooks::run_all("poststart", &record.poststart, &state, Some(&record.state.bundle), &record.hook_output);
 }
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
@@ -267,7 +267,7 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     }
     dir.remove()?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
-    crate::hooks::run_all("poststop", &record.poststop, &state, None);
+    crate::hooks::run_all("poststop", &record.poststop, &state, None, &record.hook_output);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //!
 //! [`create`] and [`exec`] are the visible lists of steps; [`lifecycle`] has what is done to a container that exists.
 
+mod affinity;
 mod clean;
 mod console;
 mod conversation;

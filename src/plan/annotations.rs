@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use base64::Engine as _;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -13,6 +14,15 @@ const REFUSED: [(&str, &str); 3] = [
     ("run.oci.seccomp.plugins", "no shared object is loaded into the runtime; a receiver does the same"),
     ("run.oci.systemd.force_cgroup_v1", "mount the hierarchy by `mounts`"),
 ];
+
+/// Where hooks write; None for nowhere, and, of standard error, for the error message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookOutput {
+    /// Absolute, on the host.
+    pub stdout: Option<PathBuf>,
+    /// Absolute, on the host.
+    pub stderr: Option<PathBuf>,
+}
 
 /// What the annotations ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +37,8 @@ pub struct Annotations {
     pub seccomp_program: Option<Vec<u8>>,
     /// `run.oci.pidfd_receiver`: a socket that gets the first process's pidfd.
     pub pidfd_receiver: Option<PathBuf>,
+    /// `run.oci.hooks.stdout` and `.stderr`: files that get what hooks say.
+    pub hooks: HookOutput,
     /// `run.oci.mount_context_type`: the option that mounts get `linux.mountLabel` by.
     pub mount_context: &'static str,
 }
@@ -67,6 +79,7 @@ impl Annotations {
             fail_unknown_syscall: flag("run.oci.seccomp_fail_unknown_syscall")?,
             seccomp_program: program("run.oci.seccomp_bpf_data")?,
             pidfd_receiver: path("run.oci.pidfd_receiver")?,
+            hooks: HookOutput { stdout: path("run.oci.hooks.stdout")?, stderr: path("run.oci.hooks.stderr")? },
             mount_context: match get("run.oci.mount_context_type") {
                 None | Some("context") => "context",
                 Some("fscontext") => "fscontext",

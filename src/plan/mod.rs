@@ -11,8 +11,10 @@ pub mod id;
 pub mod idmapped;
 pub mod live;
 pub mod load;
+pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
+mod numbers;
 pub mod options;
 pub mod process;
 mod properties;
@@ -31,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Tolerance;
 use crate::error::{Error, Result};
 use crate::protocol::Shape;
-use annotations::Annotations;
+use annotations::{Annotations, HookOutput};
 pub use cgroup::{CgroupManager, CgroupPlan};
 use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};
@@ -80,6 +82,8 @@ pub struct Plan {
     pub pidfd_receiver: Option<PathBuf>,
     #[allow(missing_docs)]
     pub hooks: Hooks,
+    /// Where they write.
+    pub hook_output: HookOutput,
     /// What the child is told.
     pub child: ChildPlan,
 }
@@ -258,6 +262,7 @@ impl Plan {
         let mut process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
         process_plan.env.extend(choices.notify.map(|_| mounts::NOTIFY_VARIABLE.to_owned()));
         process_plan.user.keep_groups = asked.keep_original_groups;
+        process_plan.memory_policy = memory_policy::from_spec(linux)?;
         namespaces.child.keep_groups = asked.keep_original_groups;
         let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
         let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?;
@@ -317,6 +322,9 @@ impl Plan {
             hooks: hooks.before_pivot(),
             terminal: process_plan.terminal.is_some(),
             filter: filter.is_some(),
+            hook_output: (asked.hooks != HookOutput::default()
+                && !(hooks.create_container.is_empty() && hooks.start_container.is_empty()))
+            .then(|| (asked.hooks.stdout.is_some(), asked.hooks.stderr.is_some())),
             listener: filter.as_ref().is_some_and(|f| f.listener.is_some()),
         };
         if strategy.strategy == Strategy::Namespace {
@@ -348,6 +356,7 @@ impl Plan {
             namespaces,
             filter,
             pidfd_receiver: asked.pidfd_receiver,
+            hook_output: asked.hooks,
             id,
         })
     }
@@ -433,9 +442,6 @@ fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
     }
     if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
         return refuse("linux.netDevices");
-    }
-    if linux.memory_policy().is_some() {
-        return refuse("linux.memoryPolicy");
     }
     if spec.vm().is_some() {
         return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));

@@ -9,6 +9,8 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
+use super::memory_policy::MemoryPolicyPlan;
+use super::numbers;
 use crate::error::{Error, Result};
 
 /// All that the payload's process is to have.
@@ -40,6 +42,10 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedulerPlan>,
     /// Class and level of ioprio_set(2).
     pub io_priority: Option<(u32, u32)>,
+    /// Of a further process in a container: the first one takes no notice of it.
+    pub affinity: AffinityPlan,
+    /// set_mempolicy(2).
+    pub memory_policy: Option<MemoryPolicyPlan>,
     /// Fds 3 to 2 + this stay open.
     pub preserve_fds: u32,
     /// How many of these are listening sockets: the payload gets LISTEN_FDS and LISTEN_PID.
@@ -96,6 +102,15 @@ pub struct RlimitPlan {
     pub hard: u64,
 }
 
+/// On which CPUs a process runs; empty lists leave it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AffinityPlan {
+    /// Before it is in the container's cgroup.
+    pub initial: Vec<u32>,
+    /// Once it is there.
+    pub last: Vec<u32>,
+}
+
 /// The arguments of sched_setattr(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -139,9 +154,7 @@ impl ProcessPlan {
         if let Some(text) = args.iter().chain(&env).chain([&cwd]).find(|text| text.contains('\0')) {
             return Err(bad("args", format!("{text:?} has a NUL byte")));
         }
-        if process.exec_cpu_affinity().is_some() {
-            return Err(bad("execCPUAffinity", "it is not supported yet".into()));
-        }
+        let affinity = affinity(process, at)?;
         let terminal = process.terminal().unwrap_or(false).then(|| size(process)).transpose()?;
         let selinux = process.selinux_label().clone().filter(|l| !l.is_empty());
         if selinux.is_some() && !host.selinux {
@@ -171,6 +184,8 @@ impl ProcessPlan {
             selinux,
             scheduler: scheduler(process, at)?,
             io_priority: io_priority(process, at)?,
+            affinity,
+            memory_policy: None,
             preserve_fds: extras.preserve_fds.saturating_add(listen_fds),
             listen_fds,
             keyring: extras.keyring.map(str::to_owned),
@@ -261,6 +276,18 @@ fn resource(typ: PosixRlimitType) -> u32 {
         RlimitRtprio => libc::RLIMIT_RTPRIO,
         RlimitRttime => libc::RLIMIT_RTTIME,
     }
+}
+
+fn affinity(process: &Process, at: &str) -> Result<AffinityPlan> {
+    let Some(affinity) = process.exec_cpu_affinity() else { return Ok(AffinityPlan::default()) };
+    let list = |text: &Option<String>, name: &str| {
+        let cap = rustix::thread::CpuSet::MAX_CPU as u32;
+        numbers::parse(text.as_deref().unwrap_or_default(), cap, &format!("{at}.execCPUAffinity.{name}"))
+    };
+    Ok(AffinityPlan {
+        initial: list(affinity.initial(), "initial")?,
+        last: list(affinity.cpu_affinity_final(), "final")?,
+    })
 }
 
 fn io_priority(process: &Process, at: &str) -> Result<Option<(u32, u32)>> {

@@ -18,6 +18,11 @@ pub enum ToChild {
     },
     /// Id maps are written, time offsets set, the cgroup joined. With one fd: the trusted procfs.
     Begin,
+    /// What the hooks in the container's namespaces write to rides along.
+    HookOutput {
+        /// How many files.
+        files: usize,
+    },
     /// The detached file system that holds the [`Slot::Staged`] sources, each under the number of its slot, rides along.
     Stage,
     /// Detached mount trees for the next slots of the plan, or empty ones for which the child takes the path-based way.
@@ -118,6 +123,7 @@ impl Wire for ToChild {
             ToChild::Plan(_) => Kind::Plan,
             ToChild::Namespaces { .. } => Kind::Namespaces,
             ToChild::Begin => Kind::Begin,
+            ToChild::HookOutput { .. } => Kind::HookOutput,
             ToChild::Stage => Kind::Stage,
             ToChild::Mounts { .. } => Kind::Mounts,
             ToChild::HooksDone => Kind::HooksDone,
@@ -132,6 +138,7 @@ impl Wire for ToChild {
         match self {
             ToChild::Namespaces { flags } => flags.len(),
             ToChild::Begin | ToChild::Stage => 1,
+            ToChild::HookOutput { files } => *files,
             ToChild::Mounts { slots, .. } => slots.iter().filter(|s| matches!(s, Slot::Tree)).count(),
             ToChild::Release { wait_for_start } => usize::from(*wait_for_start),
             _ => 0,
@@ -232,6 +239,7 @@ pub(crate) mod tests {
             any_part().prop_map(ToChild::Plan),
             prop::collection::vec(any::<u32>(), 0..9).prop_map(|flags| ToChild::Namespaces { flags }),
             Just(ToChild::Begin),
+            (0usize..3).prop_map(|files| ToChild::HookOutput { files }),
             Just(ToChild::Stage),
             (prop::collection::vec(any_slot(), 0..30), any::<bool>())
                 .prop_map(|(slots, last)| ToChild::Mounts { slots, last }),

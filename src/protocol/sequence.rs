@@ -10,12 +10,14 @@ use super::ProtocolError;
 /// A message without its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// See [`super::ToChild`], also for the next nine.
+    /// See [`super::ToChild`], also for the next ten.
     Plan,
     #[allow(missing_docs)]
     Namespaces,
     #[allow(missing_docs)]
     Begin,
+    #[allow(missing_docs)]
+    HookOutput,
     #[allow(missing_docs)]
     Stage,
     #[allow(missing_docs)]
@@ -59,6 +61,7 @@ impl Kind {
             Kind::Plan => "Plan",
             Kind::Namespaces => "Namespaces",
             Kind::Begin => "Begin",
+            Kind::HookOutput => "HookOutput",
             Kind::Stage => "Stage",
             Kind::Mounts => "Mounts",
             Kind::HooksDone => "HooksDone",
@@ -107,6 +110,8 @@ pub struct Shape {
     pub hooks: bool,
     /// The process has a terminal.
     pub terminal: bool,
+    /// Files for the child's hooks to write to are sent: one for standard output, one for standard error.
+    pub hook_output: Option<(bool, bool)>,
     /// A seccomp filter is sent.
     pub filter: bool,
     /// It has a listener, which comes back.
@@ -170,6 +175,7 @@ impl Sequence {
             (true, Kind::Plan),
             (shape.joins, Kind::Namespaces),
             (true, Kind::Begin),
+            (shape.hook_output.is_some(), Kind::HookOutput),
             (shape.stage, Kind::Stage),
             (shape.sources, Kind::Mounts),
             (shape.hooks, Kind::HooksDone),
@@ -235,10 +241,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Kind; 20] = [
+    const ALL: [Kind; 21] = [
         Kind::Plan,
         Kind::Namespaces,
         Kind::Begin,
+        Kind::HookOutput,
         Kind::Stage,
         Kind::Mounts,
         Kind::HooksDone,
@@ -270,6 +277,7 @@ mod tests {
                 terminal,
                 filter,
                 listener,
+                hook_output: filter.then_some((terminal, listener)),
             },
         )
     }

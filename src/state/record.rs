@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::process::ProcessId;
 use crate::cgroup::CgroupRecord;
 use crate::plan::HookState;
+use crate::plan::annotations::HookOutput;
 use crate::plan::hooks::HookPlan;
 use crate::plan::seccomp::ListenerPlan;
 
@@ -30,6 +31,9 @@ pub struct Record {
     /// Who gets the listener of the seccomp filter.
     #[serde(default)]
     pub listener: Option<ListenerPlan>,
+    /// Where hooks write.
+    #[serde(default)]
+    pub hook_output: HookOutput,
     /// Hooks that run after `create`.
     pub poststart: Vec<HookPlan>,
     #[allow(missing_docs)]

@@ -60,6 +60,21 @@ pub fn set_scheduler(attr: SchedAttr) -> Result<(), Errno> {
     check(ret).map(drop)
 }
 
+/// `set_mempolicy(2)`: `mode` with its flags, one bit a node.
+///
+/// # Errors
+/// EINVAL for nodes that are not there or not allowed, ENOSYS of a kernel without NUMA.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    let (mask, bits) = match nodes {
+        [] => (std::ptr::null(), 0),
+        // The kernel takes one bit less than it is told.
+        nodes => (nodes.as_ptr(), nodes.len() * 64 + 1),
+    };
+    // SAFETY: the kernel reads the bits of `nodes`, alive for the call: a count of n + 1 makes it read n, and none of null.
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    check(ret).map(drop)
+}
+
 /// `setrlimit(2)`, for any resource by number; `u64::MAX` is no limit.
 ///
 /// # Errors

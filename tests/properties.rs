@@ -151,10 +151,74 @@ fn scheduler_io_priority_and_personality_are_as_asked() {
 fn what_is_not_built_is_refused() {
     let mut case = case!("unbuilt");
     tandem_only!("the words");
-    for (name, value) in [("intelRdt", json!({"closID": "x"})), ("netDevices", json!({"eth7": {"name": "eth0"}}))] {
-        case.alter(|c| c["linux"][name] = value);
-        case.create_with(&[]).refused_with(&["linux.", name, "not supported yet"]);
-        case.nothing_left(name);
-        case.alter(|c| drop(c["linux"].as_object_mut().unwrap().remove(name)));
+    case.alter(|c| c["linux"]["intelRdt"] = json!({"closID": "x"}));
+    case.create_with(&[]).refused_with(&["linux.intelRdt", "not supported yet"]);
+    case.nothing_left("intelRdt");
+}
+
+/// A network namespace of the test's own that stands for the host's, with a device `tt0`.
+const HOST: &str =
+    "ip tuntap add tt0 mode tap && ip addr add 10.9.8.7/24 dev tt0 && ip -6 addr add fd00:9::7/64 dev tt0";
+
+/// Whether that can be had.
+fn has_device() -> bool {
+    let made = std::process::Command::new("unshare").args(["--net", "sh", "-c", HOST]).output();
+    made.is_ok_and(|out| out.status.success())
+}
+
+#[test]
+fn a_network_device_of_the_host_becomes_the_containers() {
+    let mut case = case!("netdev");
+    tandem_only!("netDevices");
+    if !has_device() {
+        skip!("no iproute2, or no tap devices");
     }
+    case.alter(|c| c["linux"]["netDevices"] = json!({"tt0": {"name": "eth%d"}}));
+    case.create_behind(&["unshare", "--net", "sh", "-c", &format!("{HOST} && exec \"$@\""), "sh"], &[]).ok();
+    let net = format!("--net=/proc/{}/ns/net", case.pid());
+    let out = std::process::Command::new("nsenter").args([&net, "ip", "addr", "show", "dev", "eth0"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    for part in ["UP", "inet 10.9.8.7/24", "inet6 fd00:9::7/64"] {
+        assert!(text.contains(part), "no `{part}`: {text}");
+    }
+}
+
+#[test]
+fn a_network_device_goes_back_if_the_container_does_not_come_about() {
+    let mut case = case!("netback");
+    tandem_only!("netDevices");
+    if !has_device() {
+        skip!("no iproute2, or no tap devices");
+    }
+    case.alter(|c| {
+        c["linux"]["netDevices"] = json!({"tt0": {"name": "eth0"}});
+        c["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]);
+    });
+    let script = format!("{HOST} && {{ \"$@\"; r=$?; ip addr show dev tt0; exit $r; }}");
+    let outcome = case.create_behind(&["unshare", "--net", "sh", "-c", &script, "sh"], &[]);
+    outcome.refused_with(&["createRuntime"]);
+    let text = outcome.out();
+    assert!(text.contains("inet 10.9.8.7/24") && !text.contains(",UP"), "{text}");
+    case.nothing_left("a container whose hook failed");
+}
+
+#[test]
+fn a_network_device_that_can_not_be_moved_is_refused() {
+    let mut case = case!("netbad");
+    tandem_only!("netDevices");
+    for (devices, words) in [
+        (json!({"tt-none": {}}), "No such device"),
+        (json!({"lo": {"name": "eth0"}}), "move it"),
+        (json!({"tt-none": {"name": "a/b"}}), "no name"),
+        (json!({"tt-none": {"name": "sixteen-letters-x"}}), "no name"),
+    ] {
+        case.alter(|c| c["linux"]["netDevices"] = devices);
+        case.create_with(&[]).refused_with(&["linux.netDevices", words]);
+        case.nothing_left(words);
+    }
+    case.alter(|c| {
+        c["linux"]["netDevices"] = json!({"lo": {}});
+        c["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "network");
+    });
+    case.create_with(&[]).refused_with(&["linux.netDevices", "network namespace"]);
 }

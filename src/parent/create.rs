@@ -10,6 +10,7 @@ use super::conversation::Conversation;
 use super::foreground::Signals;
 use super::image::Image;
 use super::namespaces::{self, ForChildren};
+use super::net_devices::Moved;
 use super::notify::{self, Notify};
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
@@ -285,6 +286,7 @@ impl Making<'_> {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
         }
         self.record.process = Some(ProcessId::of(pid, talk.proc)?);
+        let moved = self.move_devices(plan, pid, talk)?;
         let state = crate::hooks::state_json(&self.record.state, "creating", pid);
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle, &output)?;
         talk.send_filter(filter)?;
@@ -310,7 +312,20 @@ impl Making<'_> {
                 self.write_pid_file(pid)?;
             }
         }
+        if let Some(moved) = moved {
+            moved.let_go();
+        }
         Ok(master)
+    }
+
+    fn move_devices(&self, plan: &Plan, pid: i32, talk: &mut Conversation<'_>) -> Result<Option<Moved>> {
+        if plan.net_devices.is_empty() {
+            return Ok(None);
+        }
+        let since = talk.session.recorder.now();
+        let moved = Moved::to(&plan.net_devices, pid, talk.proc)?;
+        talk.session.recorder.step("network devices", since, || format!("{} moved", plan.net_devices.len()));
+        Ok(Some(moved))
     }
 
     fn write_pid_file(&self, pid: i32) -> Result<()> {

@@ -18,6 +18,8 @@ pub mod lifecycle;
 mod mapped;
 pub mod mounts;
 mod namespaces;
+mod net_devices;
+mod netlink;
 pub mod notify;
 mod pidfd;
 mod pinned;

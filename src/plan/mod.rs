@@ -14,6 +14,7 @@ pub mod load;
 pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
+pub mod net_devices;
 mod numbers;
 pub mod options;
 pub mod process;
@@ -42,6 +43,7 @@ use id::ContainerId;
 use idmapped::OwnMaps;
 use mounts::MountPlan;
 use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
+use net_devices::NetDevicePlan;
 use options::Propagation;
 use process::{Extras, ProcessPlan};
 use properties::{named, paths, personality, rootfs_propagation, sysctls};
@@ -78,6 +80,8 @@ pub struct Plan {
     pub fresh_devices: bool,
     #[allow(missing_docs)]
     pub filter: Option<FilterPlan>,
+    /// Devices of the host that become the container's.
+    pub net_devices: Vec<NetDevicePlan>,
     /// A socket that gets the first process's pidfd.
     pub pidfd_receiver: Option<PathBuf>,
     #[allow(missing_docs)]
@@ -224,6 +228,7 @@ impl Plan {
             return Err(Error::config("`linux.mountLabel`: SELinux is not enabled on this host"));
         }
 
+        let net_devices = net_devices::from_spec(linux, &namespaces)?;
         let hooks = Hooks::from_spec(spec)?;
         let strategy = MountStrategy::choose(&Wanted {
             namespaces: &namespaces,
@@ -319,7 +324,8 @@ impl Plan {
             forks: namespaces.child.fork,
             sources: !sources.list().is_empty(),
             stage: strategy.sources == strategy::SourcesFrom::Stage,
-            hooks: hooks.before_pivot(),
+            // A sysctl may be a device's: the child waits for them as it does for hooks.
+            hooks: hooks.before_pivot() || !net_devices.is_empty(),
             terminal: process_plan.terminal.is_some(),
             filter: filter.is_some(),
             hook_output: (asked.hooks != HookOutput::default()
@@ -355,6 +361,7 @@ impl Plan {
             },
             namespaces,
             filter,
+            net_devices,
             pidfd_receiver: asked.pidfd_receiver,
             hook_output: asked.hooks,
             id,
@@ -439,9 +446,6 @@ fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
     let refuse = |property: &str| Err(Error::config(format!("`{property}` is not supported yet")));
     if linux.intel_rdt().is_some() {
         return refuse("linux.intelRdt");
-    }
-    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return refuse("linux.netDevices");
     }
     if spec.vm().is_some() {
         return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));

@@ -75,7 +75,7 @@ mod tests {
     fn names_become_what_the_kernel_takes() {
         let bind = plan(r#"{"mode":"MPOL_BIND","nodes":"0,65","flags":["MPOL_F_STATIC_NODES"]}"#).unwrap().unwrap();
         assert_eq!((bind.mode, bind.nodes), (2 | 1 << 15, vec![1, 2]));
-        assert_eq!(plan(r#"{"mode":"MPOL_LOCAL"}"#).unwrap().unwrap().nodes, []);
+        assert!(plan(r#"{"mode":"MPOL_LOCAL"}"#).unwrap().unwrap().nodes.is_empty());
         assert_eq!(plan(r#"{"mode":"MPOL_WEIGHTED_INTERLEAVE","nodes":"0"}"#).unwrap().unwrap().mode, 6);
     }
 

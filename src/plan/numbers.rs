@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn ranges_are_counted_out() {
         assert_eq!(parse("0-2, 7,1", 8, "x").unwrap(), [0, 1, 2, 7]);
-        assert_eq!(parse("", 8, "x").unwrap(), []);
+        assert!(parse("", 8, "x").unwrap().is_empty());
         for bad in ["8", "3-1", "a", "1,", "-1", "1-2-3"] {
             assert!(parse(bad, 8, "x").is_err(), "{bad}");
         }

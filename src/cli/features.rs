@@ -37,8 +37,18 @@ pub(super) fn print() -> Result<()> {
             "org.opencontainers.runc.commit": env!("TANDEM_COMMIT"),
             "run.oci.tandem.version": env!("CARGO_PKG_VERSION"),
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci.delegate-cgroup",
-                                               "run.oci.systemd.subgroup"],
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.systemd.property.",
+            "run.oci.delegate-cgroup",
+            "run.oci.hooks.stderr",
+            "run.oci.hooks.stdout",
+            "run.oci.keep_original_groups",
+            "run.oci.mount_context_type",
+            "run.oci.pidfd_receiver",
+            "run.oci.seccomp.receiver",
+            "run.oci.seccomp_bpf_data",
+            "run.oci.systemd.subgroup",
+        ],
     }))
 }
 

@@ -140,7 +140,9 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
-    let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
+    let receivers = [(request.pidfd_socket, "standard"), (plan.pidfd_receiver.as_deref(), "pidfd")];
+    let connect = |(path, kind)| Ok(PidfdSocket::connect(path)?.map(|socket| (socket, kind)));
+    let pidfd_sockets = receivers.into_iter().filter_map(|to| connect(to).transpose()).collect::<Result<_>>()?;
     let (cgroup_record, systemd) =
         plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc))?;
     let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
@@ -153,7 +155,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
     let made = Made::new(&dir);
-    let mut making = Making { request, dir: &dir, record, console, pidfd_socket, systemd, notify: None, made };
+    let mut making = Making { request, dir: &dir, record, console, pidfd_sockets, systemd, notify: None, made };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
@@ -169,7 +171,8 @@ struct Making<'a> {
     dir: &'a ContainerDir,
     record: Record,
     console: Console,
-    pidfd_socket: Option<PidfdSocket>,
+    /// Each with the message beside the pidfd.
+    pidfd_sockets: Vec<(PidfdSocket, &'static str)>,
     /// Who makes the cgroup, if it is not this process.
     systemd: Option<Systemd>,
     notify: Option<Notify>,
@@ -291,12 +294,9 @@ impl Making<'_> {
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle, &output)?;
         talk.send_filter(filter)?;
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
-        self.pidfd_socket.as_ref().map_or(Ok(()), |socket| socket.send(pid, "standard"))?;
+        self.pidfd_sockets.iter().try_for_each(|(socket, kind)| socket.send(pid, kind))?;
         self.record.complete = true;
         self.dir.write_record(&self.record)?;
-        if let Some(path) = &plan.pidfd_receiver {
-            super::receiver::send_pidfd(path, pid)?;
-        }
         match listener {
             Some(listener) => {
                 self.write_pid_file(pid)?;

@@ -162,7 +162,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let mut talk = Conversation::with(child, session, proc);
     let listener = filter.as_ref().and_then(|filter| filter.listener.as_ref());
     let receiver = listener.map(|listener| Receiver::connect(listener, &record.state, "running", init)).transpose()?;
-    let with = With { joined: &joined, filter: filter.as_ref(), cgroup: cgroup.as_ref(), beside, receiver, pidfd_socket };
+    let with =
+        With { joined: &joined, filter: filter.as_ref(), cgroup: cgroup.as_ref(), beside, receiver, pidfd_socket };
     let result = converse(request, &plan, with, console, &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);

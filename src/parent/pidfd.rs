@@ -1,4 +1,4 @@
-//! `--pidfd-socket`: a pidfd of the new process for whoever asks for one, in the form that runc sends.
+//! `--pidfd-socket` (runc) and `run.oci.pidfd_receiver` (crun): a pidfd of the new process for whoever asks for one.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

@@ -1,15 +1,12 @@
-//! Sockets of the host that get an fd of the container: a seccomp filter's listener, the first process's pidfd.
+//! The socket of the host that gets a seccomp filter's listener.
 //! runtime-spec, config-linux.md, "The Container Process State".
 
 use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
-use passfd::FdPassingExt;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
@@ -56,14 +53,4 @@ impl Receiver {
         let rest = text.as_bytes().get(sent..).unwrap_or_default();
         self.socket.write_all(rest).context(doing)
     }
-}
-
-/// Sends a process's pidfd.
-pub(super) fn send_pidfd(path: &Path, pid: i32) -> Result<()> {
-    let doing = || format!("send the pidfd to `{}`", path.display());
-    let pidfd = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    let pidfd = pidfd.context(|| format!("pidfd_open {pid}"))?;
-    let socket = UnixStream::connect(path).context(doing)?;
-    socket.send_fd_with_payload(pidfd.as_raw_fd(), b"pidfd").context(doing)?;
-    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::annotations::Annotations;
 use super::hooks::Hooks;
 use super::host::Host;
 use super::idmapped::OwnMaps;
@@ -31,6 +32,7 @@ impl LivePlan {
     /// As for `mounts` of a configuration; and what only a container that is being made can have.
     pub fn new(spec: &Spec, added: Vec<Mount>, bundle: &Path, host: &Host) -> Result<LivePlan> {
         let linux = spec.linux().as_ref().ok_or_else(|| Error::config("`linux` is missing"))?;
+        let annotations = Annotations::from_spec(spec.annotations().as_ref())?;
         let namespaces = Namespaces::from_spec(linux, host)?;
         if !namespaces.has(flag::MOUNT) {
             return Err(Error::new(Kind::State, "the container has no mount namespace: a mount would be the host's"));
@@ -44,6 +46,7 @@ impl LivePlan {
         let wanted = Wanted { namespaces: &namespaces, host, hooks: &hooks, mounts: &added, no_pivot: false };
         let strategy = MountStrategy::choose(&wanted)?;
         let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
+        let label = label.map(|label| (annotations.mount_context, label));
         let own_maps = OwnMaps::from_spec(linux, &namespaces)?;
         let (namespaces, strategy, own_maps) = (&namespaces, &strategy, &own_maps);
         let around = mounts::Surroundings { bundle, namespaces, host, label, strategy, own_maps };

@@ -138,7 +138,7 @@ scenario_run_init() {
 
 scenario_run_pidfile() {
     : "--pidfile and --cidfile hold what they should"
-    must run -d --name one --pidfile "$SCRATCH/pid" --cidfile "$SCRATCH/cid" --rootfs "$ROOTFS" sleep 100
+    must run -d --name one --pidfile "$SCRATCH/pid" --cidfile "$SCRATCH/cid" --rootfs "$ROOTFS" sleep 10000
     equal "the pid" "$(cat "$SCRATCH/pid")" "$(podman inspect --format '{{.State.Pid}}' one)"
     tr -d '0-9' <"$SCRATCH/pid" | od -c | head -1
 }
@@ -366,7 +366,7 @@ scenario_remove() {
 
 scenario_restart() {
     : "create, init, start, restart"
-    must create --name one --rootfs "$ROOTFS" sh -c 'echo begun >>/tmp/begun; exec sleep 100'
+    must create --name one --rootfs "$ROOTFS" sh -c 'echo begun >>/tmp/begun; exec sleep 10000'
     must init one
     states one
     must start one
@@ -399,7 +399,7 @@ scenario_healthcheck() {
     # Without systemd there is no timer: podman is to leave that to us.
     export DISABLE_HC_SYSTEMD=true
     must run -d --name one --health-cmd 'test -e /tmp/well' --health-interval disable --health-retries 1 \
-        --rootfs "$ROOTFS" sleep 100
+        --rootfs "$ROOTFS" sleep 10000
     status healthcheck run one
     touch "$ROOTFS/tmp/well"
     status healthcheck run one
@@ -579,7 +579,7 @@ scenario_volume_propagation() {
     mount --make-shared "$SCRATCH"
     for option in rprivate rslave rshared; do
         mkdir -p "$SCRATCH/source/late"
-        must run -d --name "$option" -v "$SCRATCH/source:/v:$option" --rootfs "$ROOTFS" sleep 100
+        must run -d --name "$option" -v "$SCRATCH/source:/v:$option" --rootfs "$ROOTFS" sleep 10000
         mount -t tmpfs -o size=64k none "$SCRATCH/source/late"
         must exec "$option" facts mounts
         umount "$SCRATCH/source/late"
@@ -841,8 +841,8 @@ scenario_pod() {
     set_pod_options
     must pod create --name pod --infra-image "$IMAGE" --infra-command /bin/pause --hostname podded --share net,ipc,uts \
         "${pod_options[@]}"
-    must run -d --pod pod --name one "$IMAGE" sleep 100
-    must run -d --pod pod --name two "$IMAGE" sleep 100
+    must run -d --pod pod --name one "$IMAGE" sleep 10000
+    must run -d --pod pod --name two "$IMAGE" sleep 10000
     for name in net ipc uts pid mnt; do
         equal "shared $name" "$(must exec one readlink "/proc/self/ns/$name")" \
             "$(must exec two readlink "/proc/self/ns/$name")"
@@ -867,7 +867,7 @@ scenario_pod_pid() {
     set_pod_options
     must pod create --name pod --infra-image "$IMAGE" --infra-command /bin/pause --share pid,net \
         "${pod_options[@]}"
-    must run -d --pod pod --name one "$IMAGE" sleep 100
+    must run -d --pod pod --name one "$IMAGE" sleep 10000
     must run --rm --pod pod "$IMAGE" sh -c 'ps -o args | grep "[s]leep" | sort'
     must pod rm -f -t 0 pod
 }
@@ -875,7 +875,7 @@ scenario_pod_pid() {
 scenario_pod_no_infra() {
     : "a pod without an infra container"
     must pod create --name pod --infra=false
-    must run -d --pod pod --name one "$IMAGE" sleep 100
+    must run -d --pod pod --name one "$IMAGE" sleep 10000
     must run --rm --pod pod --name two "$IMAGE" facts cgroup namespaces
     must pod rm -f -t 0 pod
 }

@@ -115,7 +115,7 @@ struct Verdict {
 
 impl Verdict {
     fn end(self) {
-        self.skips.iter().for_each(|reason| common::skipped(reason));
+        self.skips.iter().for_each(|reason| common::skipped_in_part(reason));
         assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
     }
 }

@@ -73,6 +73,11 @@ pub(crate) fn is_tandem() -> bool {
     binary().file_name().is_some_and(|n| n.to_string_lossy().starts_with("tandem"))
 }
 
+/// Says what part of the calling test proves nothing here; the rest of it runs.
+pub(crate) fn skipped_in_part(reason: &str) {
+    skipped(&format!("{reason} (the rest of the test ran)"));
+}
+
 /// Says that the calling test proves nothing here, and why. Past libtest's capture, so that it is never silent.
 pub(crate) fn skipped(reason: &str) {
     let test = std::env::var(ISOLATED)

@@ -33,7 +33,7 @@ fn mounts_are_added_and_taken_away() {
     tandem_only!("mounts add");
     let case = case!("mountsadd");
     let pid = case.running();
-    let (before, host) = (points(pid), points(std::process::id()));
+    let before = points(pid);
     let source = source(&case);
     let added = json!([
         {"destination": "/new/tree", "type": "bind", "source": source, "options": ["rbind", "ro", "nosuid"]},
@@ -56,7 +56,8 @@ fn mounts_are_added_and_taken_away() {
     assert_ne!(case.exec(&["touch", "/new/tree/x"]).code(), 0);
     let processes = case.exec(&["ls", "/new/proc"]).ok().out();
     assert!(processes.lines().any(|l| l == "1") && !processes.lines().any(|l| l == pid.to_string()), "{processes}");
-    assert_eq!(points(std::process::id()), host, "the host's mounts are none of it");
+    let host = points(std::process::id());
+    assert!(!host.iter().any(|point| point.starts_with("/new") || point.contains(&case.id)), "{host:?}");
 
     mounts(&case, "remove", &json!([{"destination": "/new/tree"}, {"destination": "/new/file"}])).ok();
     mounts(&case, "remove", &json!({"mounts": [{"destination": "/tmp"}, {"destination": "/new/proc"}]})).ok();
@@ -101,20 +102,17 @@ fn all_are_added_or_none_and_all_are_removed_or_none() {
 #[test]
 fn a_link_in_the_image_never_leads_out() {
     tandem_only!("mounts add");
-    let case = case!("mountslink");
+    let case = case!("mountsimage");
     fs::create_dir(case.path("outside")).unwrap();
     symlink(case.path("outside"), case.rootfs().join("evil")).unwrap();
     symlink("../../../../..", case.rootfs().join("up")).unwrap();
     let pid = case.running();
-    let fs = json!({"type": "tmpfs", "source": "tmpfs"});
-    let at = |destination: &str| json!([{"destination": destination, "type": fs["type"], "source": fs["source"]}]);
-    mounts(&case, "add", &at("/evil/a")).ok();
-    mounts(&case, "add", &at("/up/b")).ok();
+    for place in ["/evil/a", "/up/b"] {
+        let one = json!([{"destination": place, "type": "tmpfs", "source": "tmpfs"}]);
+        mounts(&case, "add", &one).refused_with(&[place, "symlink"]);
+    }
     assert_eq!(fs::read_dir(case.path("outside")).unwrap().count(), 0);
-    let inside = format!("{}/a", case.text("outside"));
-    assert!(points(pid).contains(&inside) && points(pid).contains(&"/b".to_owned()), "{:?}", points(pid));
-    mounts(&case, "remove", &at("/up/b")).ok();
-    assert!(!points(pid).contains(&"/b".to_owned()));
+    assert!(!points(pid).contains(&"/b".to_owned()), "{:?}", points(pid));
 }
 
 /// In a user namespace: what is made is the container's root's, and what the host has read-only stays so.
@@ -152,4 +150,25 @@ fn a_user_namespace_gets_mounts_of_its_own_with_locked_flags() {
     case.exec(&["touch", "/own/x"]).ok();
     case.exec(&["sh", "-c", "mount -o remount,bind,ro /own && mount -o remount,bind,rw /own"]).ok();
     mounts(&case, "remove", &json!([{"destination": "/ro"}, {"destination": "/own"}])).ok();
+}
+
+/// A process of the container must not lead a command of the host's to another place: what it may not unmount itself, what
+/// others trust, or the root.
+#[test]
+fn no_symlink_of_the_containers_leads_a_mount_elsewhere() {
+    tandem_only!("mounts add");
+    let mut case = case!("mountslink");
+    case.alter(|c| c["linux"]["readonlyPaths"] = json!(["/proc/sys"]));
+    let pid = case.running();
+    let source = source(&case);
+    let one = json!([{"destination": "/data/vol/sys", "type": "bind", "source": source, "options": ["bind"]}]);
+    mounts(&case, "add", &one).ok();
+    case.exec(&["sh", "-c", "mv /data/vol /data/old && ln -s /proc /data/vol && ln -s / /data/root"]).ok();
+    let before = points(pid);
+    mounts(&case, "remove", &one).refused_with(&["/data/vol/sys", "symlink"]);
+    mounts(&case, "add", &one).refused_with(&["/data/vol/sys", "symlink"]);
+    let on_root = json!([{"destination": "/data/root", "type": "bind", "source": source, "options": ["bind"]}]);
+    mounts(&case, "add", &on_root).refused_with(&["/data/root", "symlink"]);
+    assert_eq!(points(pid), before);
+    assert!(look::mount_at(&look::mounts(pid), "/proc/sys").has("ro"));
 }

@@ -30,6 +30,8 @@ pub(crate) struct Target {
 /// The container's root directory as a place to look things up in.
 pub(crate) struct Places {
     root: OwnedFd,
+    /// A symlink on the way is an error.
+    strict: bool,
 }
 
 /// What a walk does about a component that is not there.
@@ -45,7 +47,13 @@ enum Missing {
 impl Places {
     pub(crate) fn new(root: BorrowedFd<'_>) -> Result<Places> {
         let root = root.try_clone_to_owned().context(|| "duplicate the root's fd")?;
-        Ok(Places { root })
+        Ok(Places { root, strict: false })
+    }
+
+    /// The same for a container that runs: its processes could lead a path to a place that nobody has named, be it the root
+    /// itself, by a symlink of theirs.
+    pub(crate) fn of_running(root: BorrowedFd<'_>) -> Result<Places> {
+        Ok(Places { strict: true, ..Places::new(root)? })
     }
 
     /// What is at a path, symlinks followed inside the root; None if nothing is.
@@ -61,12 +69,14 @@ impl Places {
             Err(Errno::NOENT) => Ok(None),
             // A filter that does not know the call may answer EPERM, which opening a path never does.
             Err(Errno::NOSYS | Errno::PERM) => self.open_by_walk(path, flags),
+            Err(Errno::LOOP) if self.strict => Err(self.led_by_symlink(path)),
             Err(errno) => Err(Error::call(format!("look up `{}` in the container: openat2", path.display()), errno)),
         }
     }
 
     fn open_in_root(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        resolve.set(ResolveFlags::NO_SYMLINKS, self.strict);
         let mut tries = 0;
         loop {
             match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -74,6 +84,11 @@ impl Places {
                 opened => return opened,
             }
         }
+    }
+
+    fn led_by_symlink(&self, path: &Path) -> Error {
+        let call = format!("look up `{}` in the container, where a symlink is on the way", path.display());
+        Error::call(call, Errno::LOOP).advise("name the place itself: the symlink is the container's to change")
     }
 
     /// The same for a kernel without openat2: the last component is opened in the directory that the walk ends in.
@@ -133,10 +148,27 @@ impl Places {
     /// # Errors
     /// What is there is a directory.
     pub(super) fn plain_file(&self, path: &Path) -> Result<Target> {
-        match self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? {
-            Some(fd) if file_type(fd.as_fd())? == FileType::Symlink => Ok(Target { fd }),
-            _ => self.file(path),
+        let fd = self.open_or_make_plain(path, true)?;
+        match file_type(fd.as_fd())? {
+            FileType::Directory => Err(Error::call(
+                format!("mount a file on `{}`, which is a directory in the container", path.display()),
+                Errno::ISDIR,
+            )),
+            _ => Ok(Target { fd }),
         }
+    }
+
+    /// What is at a path, a symlink as the last component not followed; made, with its parents, if nothing is there.
+    fn open_or_make_plain(&self, path: &Path, file: bool) -> Result<OwnedFd> {
+        if let Some(fd) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? {
+            return Ok(fd);
+        }
+        let parent = self.directory(path.parent().unwrap_or(Path::new("/")))?;
+        let name = path.file_name().unwrap_or(OsStr::new("."));
+        make_one(parent.fd.as_fd(), name, file)?;
+        // Whatever has come there meanwhile is not followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).context(|| format!("open `{}`", path.display()))
     }
 
     /// A directory that must not be reached through a symlink as the last component: `/proc`, `/sys`, `/dev`, and where
@@ -145,9 +177,7 @@ impl Places {
     /// # Errors
     /// The image has something else there (CVE-2019-16884, CVE-2026-41579).
     pub(super) fn plain_directory(&self, path: &Path) -> Result<Target> {
-        let Some(fd) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? else {
-            return self.make_directory(path);
-        };
+        let fd = self.open_or_make_plain(path, false)?;
         match file_type(fd.as_fd())? {
             FileType::Directory => Ok(Target { fd }),
             other => {
@@ -196,6 +226,9 @@ impl Places {
             if file_type(next.as_fd())? != FileType::Symlink {
                 way.push(next);
                 continue;
+            }
+            if self.strict {
+                return Err(self.led_by_symlink(path));
             }
             links += 1;
             if links > MAX_SYMLINKS {

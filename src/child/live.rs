@@ -19,7 +19,7 @@ use crate::protocol::event::{Recorder, Side};
 /// The root of the mount namespace that this process is in.
 fn places() -> Result<Places> {
     let root = super::rootfs::open_directory(Path::new("/")).context(|| "open the container's root")?;
-    Places::new(root.as_fd())
+    Places::of_running(root.as_fd())
 }
 
 /// Attaches detached trees, in order, as their plans say. After a failure those before it are taken away again.

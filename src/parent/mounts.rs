@@ -172,7 +172,7 @@ fn with_mode(mount: &MountPlan, there: &Namespaces) -> Result<Option<Filesystem>
     let mut fs = fs.clone();
     if fs.fstype == "tmpfs"
         && !fs.data.iter().any(|(key, _)| key == "mode")
-        && let Some(covered) = Places::new(there.root.as_fd())?.find(&mount.destination)?
+        && let Some(covered) = Places::of_running(there.root.as_fd())?.find(&mount.destination)?
     {
         let stat = rustix::fs::statat(&covered.fd, "", AtFlags::EMPTY_PATH).context(|| "stat the mount point")?;
         fs.data.push(("mode".into(), Some(format!("{:o}", stat.st_mode & 0o7777))));

@@ -234,3 +234,20 @@ fn one_connection_has_one_state_and_is_closed() {
     listener.accept().unwrap().0.read_to_string(&mut all).unwrap();
     assert!(serde_json::from_str::<Value>(&all).is_ok(), "{all}");
 }
+
+/// Who has been called can't be called again: a receiver that is missing is found out before.
+#[test]
+fn start_may_be_tried_again_when_the_receiver_is_there() {
+    let mut case = case!("notifyagain");
+    tandem_only!("the words");
+    notifying(&mut case, &["mkdir", "mkdirat"]);
+    case.create();
+    case.call(&["start", &case.id]).refused_with(&["seccomp receiver", "agent"]);
+    assert_eq!(case.status(), "created");
+    let agent = ConsoleSocket::new(&case.path("agent"));
+    case.start();
+    let listener = agent.receive();
+    std::thread::spawn(move || answer(&listener, None));
+    assert_eq!(case.status(), "running");
+    case.delete_by_force();
+}

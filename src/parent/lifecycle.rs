@@ -1,6 +1,5 @@
 //! What is done to a container that exists: start, kill, delete, pause, resume, look at.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -193,7 +192,7 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
         }
     }
     let notify = Notify::listen(&dir)?;
-    execute(dir.call()?, &id, &record, trace, state.proc())?;
+    execute(&dir, &id, &record, trace, state.proc())?;
     drop(lock);
     run_poststart(&record);
     match (notify, record.process) {
@@ -202,13 +201,14 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
     }
 }
 
-fn execute(socket: OwnedFd, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
-    let channel = Channel::from_socket(socket);
-    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), trace.recorder()?);
+fn execute(dir: &ContainerDir, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
     let pid = record.process.map_or(0, |process| process.pid);
-    let mut converse = || {
-        let receiver = record.listener.as_ref().map(|to| Receiver::connect(to, &record.state, "created", pid));
-        let receiver = receiver.transpose()?;
+    // First: who has been called can't be called again.
+    let receiver = record.listener.as_ref().map(|to| Receiver::connect(to, &record.state, "created", pid));
+    let receiver = receiver.transpose().context(|| format!("start container `{id}`"))?;
+    let channel = Channel::from_socket(dir.call()?);
+    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), trace.recorder()?);
+    let converse = || {
         session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
         let executed = await_exec(&mut session, receiver, pid, proc);
         if executed.is_err() && record.listener.is_some() {

@@ -87,9 +87,17 @@ impl FilterPlan {
     /// A program that is loaded as it is.
     fn raw(program: &[u8], receiver: Option<&Path>) -> Result<FilterPlan> {
         const RETURN: u16 = 0x06;
+        const RETURN_A: u16 = 0x16;
         const USER_NOTIF: u32 = libc::SECCOMP_RET_USER_NOTIF;
         let notifies = program.chunks_exact(crate::sys::seccomp::INSTRUCTION_SIZE).any(|i| {
-            u16::from_ne_bytes([i[0], i[1]]) == RETURN && u32::from_ne_bytes([i[4], i[5], i[6], i[7]]) == USER_NOTIF
+            let value = u32::from_ne_bytes([i[4], i[5], i[6], i[7]]);
+            match u16::from_ne_bytes([i[0], i[1]]) {
+                // The low half is data, which the kernel takes off.
+                RETURN => value & 0xffff_0000 == USER_NOTIF,
+                // Whatever was computed: it may be that.
+                RETURN_A => true,
+                _ => false,
+            }
         });
         let listener = receiver.map(|path| ListenerPlan { path: path.into(), metadata: None }).filter(|_| notifies);
         if notifies && listener.is_none() {

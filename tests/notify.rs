@@ -123,6 +123,33 @@ fn run_tells_it_in_the_foreground_and_detached() {
     case.delete_by_force();
 }
 
+/// A caller that is gone is worth a word, and not the container.
+#[test]
+fn a_caller_that_can_not_be_told_costs_the_container_nothing() {
+    let mut case = case!("notifygone");
+    let socket = service(&mut case);
+    let (bundle, pid_file) = (case.text("bundle"), case.text("pid"));
+    drop(socket);
+    fs::remove_file(case.path("host.sock")).unwrap();
+    fs::write(case.path("out/go"), "").unwrap();
+    let run = call(&case, &["run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file, &case.id]).wait();
+    assert_eq!(run.code(), 0, "{}", run.all());
+    assert!(run.err().contains("NOTIFY_SOCKET"), "{}", run.err());
+    case.adopt(case.pid());
+    assert_eq!(case.status(), "running");
+    case.delete_by_force();
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_before_anything_is_made() {
+    let case = case!("notifybad");
+    let variable = format!("NOTIFY_SOCKET=/{}", "x".repeat(150));
+    let mut command = case.command_behind(&["env", &variable]);
+    command.args(["run", "--bundle", &case.text("bundle"), &case.id]);
+    case.launch(command).wait().refused_with(&["NOTIFY_SOCKET"]);
+    case.nothing_left("a run with a bad address");
+}
+
 /// One that ends without a word is not waited for.
 #[test]
 fn a_service_that_ends_is_not_waited_for() {

@@ -125,7 +125,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let trace = request.trace.is_on();
-    let notify = notify::wanted().map(|_| request.state.notify_dir(&id));
+    let notify = notify::wanted()?.map(|_| request.state.notify_dir(&id));
     let choices = Choices {
         no_pivot: request.no_pivot,
         cgroups: request.cgroups,
@@ -190,7 +190,7 @@ impl Making<'_> {
     ) -> Result<(i32, Option<OwnedFd>)> {
         self.dir.write_record(&self.record)?;
         self.dir.write_config(config)?;
-        if notify::wanted().is_some() {
+        if notify::wanted()?.is_some() {
             self.dir.make_notify()?;
         }
         if self.request.start_at_once {

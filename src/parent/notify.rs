@@ -18,9 +18,17 @@ use crate::state::ContainerDir;
 /// What of a service's words means the same outside. Its process IDs and its fds do not.
 const FORWARDED: [&str; 6] = ["READY=", "STATUS=", "ERRNO=", "RELOADING=", "STOPPING=", "EXTEND_TIMEOUT_USEC="];
 
-/// Whether the caller wants to be told: the name of its socket.
-pub(super) fn wanted() -> Option<std::ffi::OsString> {
-    std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
+/// Whether the caller wants to be told: the address of its socket.
+///
+/// # Errors
+/// It is none.
+pub(super) fn wanted() -> Result<Option<SocketAddrUnix>> {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(None) };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
+        path => SocketAddrUnix::new(path),
+    };
+    address.context(|| format!("NOTIFY_SOCKET `{}`", name.display())).map(Some)
 }
 
 /// Between the container's socket and the caller's.
@@ -36,19 +44,14 @@ impl Notify {
     /// # Errors
     /// A `NOTIFY_SOCKET` that is no address; a socket that can't be made.
     pub(super) fn listen(dir: &ContainerDir) -> Result<Option<Notify>> {
-        let (Some(name), true) = (wanted(), dir.has_notify()) else { return Ok(None) };
-        let caller = match name.as_bytes() {
-            [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name),
-            path => SocketAddrUnix::new(path),
-        };
-        let caller = caller.context(|| format!("NOTIFY_SOCKET `{}`", name.display()))?;
+        let (Some(caller), true) = (wanted()?, dir.has_notify()) else { return Ok(None) };
         Ok(Some(Notify { container: dir.bind_notify()?, caller }))
     }
 
     /// Waits until the service says that it is ready, or its process has ended. `pid` is the payload.
     ///
     /// # Errors
-    /// A socket that can't be read, or a caller that can't be told.
+    /// A socket that can't be read.
     pub fn await_ready(&self, pid: i32) -> Result<()> {
         let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         loop {
@@ -76,7 +79,7 @@ impl Notify {
         let mut buffer = [0u8; 4096];
         loop {
             match rustix::net::recv(&self.container, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((length, _)) => ready |= self.forward(&String::from_utf8_lossy(&buffer[..length]), pid)?,
+                Ok((length, _)) => ready |= self.forward(&String::from_utf8_lossy(&buffer[..length]), pid),
                 Err(Errno::AGAIN) => return Ok(ready),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::call("read the container's notify socket", errno)),
@@ -84,13 +87,21 @@ impl Notify {
         }
     }
 
-    fn forward(&self, message: &str, pid: i32) -> Result<bool> {
-        let Some(text) = translated(message, pid) else { return Ok(false) };
+    /// A caller that can't be told is worth a word, not the container, which runs.
+    fn forward(&self, message: &str, pid: i32) -> bool {
+        let Some(text) = translated(message, pid) else { return false };
+        if let Err(e) = self.tell(&text) {
+            log::warn!("{e}");
+        }
+        text.lines().any(|line| line == "READY=1")
+    }
+
+    fn tell(&self, text: &str) -> Result<()> {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .context(|| "socket")?;
         rustix::net::sendto(&socket, text.as_bytes(), SendFlags::NOSIGNAL, &self.caller)
-            .context(|| "tell the caller's NOTIFY_SOCKET")?;
-        Ok(text.lines().any(|line| line == "READY=1"))
+            .context(|| "tell the caller's NOTIFY_SOCKET")
+            .map(drop)
     }
 }
 

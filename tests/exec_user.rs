@@ -113,7 +113,9 @@ fn a_process_is_born_in_a_sub_cgroup() {
         return;
     };
     let controller = names.split(',').next().unwrap();
-    let pid = detached(&case, &["--cgroup", &format!("{controller}:sub")]);
+    // The last that names a hierarchy is the one.
+    let pid =
+        detached(&case, &["--cgroup", &format!("{controller}:sub/deep"), "--cgroup", &format!("{controller}:sub")]);
     for (n, path) in look::cgroups(pid) {
         let own = &look::cgroups(init)[&n];
         assert_eq!(path, if n == names { format!("{own}/sub") } else { own.clone() }, "{n}");

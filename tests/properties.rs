@@ -206,6 +206,13 @@ fn a_network_device_goes_back_if_the_container_does_not_come_about() {
 fn a_network_device_that_can_not_be_moved_is_refused() {
     let mut case = case!("netbad");
     tandem_only!("netDevices");
+    let own = case.config["linux"]["namespaces"].clone();
+    case.alter(|c| {
+        common::bundle::namespace(c, "network", Some("/proc/self/ns/net"));
+        c["linux"]["netDevices"] = json!({"lo": {"name": "eth0"}});
+    });
+    case.create_with(&[]).refused_with(&["linux.netDevices", "host's own"]);
+    case.alter(|c| c["linux"]["namespaces"] = own);
     for (devices, words) in [
         (json!({"tt-none": {}}), "No such device"),
         (json!({"lo": {"name": "eth0"}}), "move it"),

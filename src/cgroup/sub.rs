@@ -43,7 +43,7 @@ impl SubCgroup {
 }
 
 impl Cgroup {
-    /// The same with the sub-cgroups that are wanted, each in its hierarchies. A later one counts where two name the same.
+    /// The same with the sub-cgroups that are wanted, each in its hierarchies: in each the last that names it.
     ///
     /// # Errors
     /// A controller that the container has no v1 cgroup of; a sub-cgroup that is not there.
@@ -58,14 +58,13 @@ impl Cgroup {
                     return Err(Error::new(Kind::Usage, message).advise("PATH alone is for all hierarchies"));
                 }
             }
-            for (place, dir) in
-                record.dirs.iter_mut().zip(&mut dirs).filter(|(place, _)| sub.covers(&place.controllers))
-            {
-                let Some(open) = dir.take() else { continue };
-                *dir = Some(sub.steps.iter().try_fold(open, |dir, step| below(&dir, step))?);
-                for step in &sub.steps {
-                    place.path = format!("{}/{step}", place.path);
-                }
+        }
+        for (place, dir) in record.dirs.iter_mut().zip(&mut dirs) {
+            let last = wanted.iter().rev().find(|sub| sub.covers(&place.controllers));
+            let (Some(sub), Some(open)) = (last, dir.take_if(|_| last.is_some())) else { continue };
+            *dir = Some(sub.steps.iter().try_fold(open, |dir, step| below(&dir, step))?);
+            for step in &sub.steps {
+                place.path = format!("{}/{step}", place.path);
             }
         }
         Ok(Cgroup { record, dirs, refused, notes })

@@ -113,9 +113,11 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let cgroups = CgroupManager::default();
+    // Another user, or groups that were named, are not the runtime's own.
+    let keep_groups = annotations.keep_original_groups && process.user() == default.user();
     let trace = request.trace.is_on();
     let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
-    let mut plan = ChildPlan::exec(&process, filter.as_ref(), &annotations, &host, choices)?;
+    let mut plan = ChildPlan::exec(&process, filter.as_ref(), keep_groups, &host, choices)?;
     plan.process.memory_policy = spec.linux().as_ref().map(memory_policy::from_spec).transpose()?.flatten();
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;

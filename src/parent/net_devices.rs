@@ -20,8 +20,9 @@ pub(super) struct Moved {
 
 struct Device {
     was: Link,
-    /// Its number there.
-    index: u32,
+    /// Its name and its number there; the number once it is known.
+    name: String,
+    index: Option<u32>,
     addresses: Vec<Address>,
 }
 
@@ -33,6 +34,10 @@ impl Moved {
     pub(super) fn to(plans: &[NetDevicePlan], pid: i32, proc: &Proc) -> Result<Moved> {
         let host = proc.open_namespace("self", "net")?;
         let container = proc.open_namespace(&pid.to_string(), "net")?;
+        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).context(|| "fstat");
+        if number(&host)? == number(&container)? {
+            return Err(Error::config("`linux.netDevices`: the container's network namespace is the host's own"));
+        }
         let mut moved = Moved { host, container, devices: vec![] };
         for plan in plans {
             moved.one(plan).context(|| format!("`linux.netDevices.{}`", plan.host))?;
@@ -62,18 +67,30 @@ impl Moved {
                 Some(Errno::PERM) => e.advise("it needs CAP_NET_ADMIN over both network namespaces"),
                 _ => e,
             })?;
+        // From here on it goes back if anything fails.
+        self.devices.push(Device { was, name: plan.name.clone(), index: None, addresses });
         let after = there.links().context(|| "list the container's devices")?;
         let new = after.into_iter().find(|link| before.iter().all(|old| old.index != link.index));
         let new = new.ok_or_else(|| Error::system("it was moved, and is not in the container"))?;
-        self.devices.push(Device { was, index: new.index, addresses });
-        let device = &self.devices[self.devices.len() - 1];
-        settle(&there, device.index, &device.addresses, true)
+        let at = self.devices.len() - 1;
+        let device = &mut self.devices[at];
+        device.index = Some(new.index);
+        settle(&there, new.index, &device.addresses, true)
     }
 
     fn back(&self, device: &Device) -> Result<()> {
         let there = netlink_in(&self.container)?;
+        let index = match device.index {
+            Some(index) => index,
+            None => {
+                let links = there.links().context(|| "list the container's devices")?;
+                let link = links.into_iter().find(|link| link.name == device.name);
+                link.ok_or_else(|| Error::call(format!("find the network device `{}`", device.name), Errno::NODEV))?
+                    .index
+            }
+        };
         there
-            .move_link(device.index, self.host.as_raw_fd(), &device.was.name)
+            .move_link(index, self.host.as_raw_fd(), &device.was.name)
             .context(|| format!("move the network device `{}` back to the host", device.was.name))?;
         let here = Netlink::open().context(|| "open a netlink socket")?;
         let links = here.links().context(|| "list the host's devices")?;

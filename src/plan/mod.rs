@@ -417,12 +417,12 @@ impl ChildPlan {
     pub fn exec(
         process: &Process,
         filter: Option<&FilterPlan>,
-        annotations: &Annotations,
+        keep_groups: bool,
         host: &Host,
         choices: Choices<'_>,
     ) -> Result<ChildPlan> {
         let mut process = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
-        process.user.keep_groups = annotations.keep_original_groups;
+        process.user.keep_groups = keep_groups;
         let terminal = process.terminal.is_some();
         Ok(ChildPlan {
             shape: Shape {

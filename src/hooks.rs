@@ -49,8 +49,11 @@ impl Output {
         let open = |path: &Option<PathBuf>, name: &str| -> Result<Option<OwnedFd>> {
             let Some(path) = path else { return Ok(None) };
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
-            let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
-            file.context(|| format!("annotation `run.oci.hooks.{name}`: open `{}`", path.display())).map(Some)
+            let doing = || format!("annotation `run.oci.hooks.{name}`: open `{}`", path.display());
+            // A fifo that nobody reads must not hold the command up.
+            let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o600)).context(doing)?;
+            rustix::fs::fcntl_setfl(&file, OFlags::APPEND).context(doing)?;
+            Ok(Some(file))
         };
         Ok(Output { stdout: open(&plan.stdout, "stdout")?, stderr: open(&plan.stderr, "stderr")? })
     }

@@ -171,6 +171,16 @@ fn what_cannot_be_mapped_is_refused_before_anything_is_made() {
     let maps = || Some([line(0, 1000, 100), line(0, 2000, 100)]);
     binds(&mut case, &["bind", "idmap"], None);
     case.create_with(&[]).refused_with(&["mounts[", "idmap", "user namespace"]);
+    for (twice, words) in
+        [(&["bind", "idmap=uids=0-1-2", "idmap=gids=0-5-5"][..], "second mapping"), (&["bind", "idmap="], "empty")]
+    {
+        binds(&mut case, twice, None);
+        case.create_with(&[]).refused_with(&["mounts[", words]);
+    }
+    let overlapping =
+        json!([{"containerID": 0, "hostID": 0, "size": 10}, {"containerID": 5, "hostID": 50, "size": 10}]);
+    binds(&mut case, &["bind"], Some([overlapping, line(0, 2000, 100)]));
+    case.create_with(&[]).refused_with(&["uidMappings[1]", "overlaps"]);
     binds(&mut case, &["bind", "idmap=uids=1-2"], None);
     case.create_with(&[]).refused_with(&["1-2", "three numbers"]);
     binds(&mut case, &["bind"], Some([line(0, 1000, 100), json!([])]));

@@ -27,9 +27,11 @@ pub(super) struct Events {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        Ok(_) => Err("it must be more than zero".into()),
+        Ok(time) if time.is_zero() => Err("it must be more than zero".into()),
+        Ok(time) if time > LONGEST => Err("it must be a year at most".into()),
+        Ok(time) => Ok(time),
         Err(e) => Err(e.to_string()),
     }
 }
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!(interval("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
-        for text in ["", "0s", "-1s", "5", "x"] {
+        for text in ["", "0s", "-1s", "5", "x", "500000000000years"] {
             assert!(interval(text).is_err(), "{text}");
         }
     }

@@ -299,6 +299,12 @@ pub(super) fn id_maps(mappings: Option<&[LinuxIdMapping]>, property: &str) -> Re
                 map.size, map.host
             )));
         }
+        let meets = |a: u32, b: u32, size: u32| a < b + size && b < a + map.size;
+        let both = |m: &&IdMap| meets(map.container, m.container, m.size) || meets(map.host, m.host, m.size);
+        if let Some(other) = maps.iter().find(both) {
+            let (first, size) = (other.container, other.size);
+            return Err(Error::config(format!("`{property}[{i}]` overlaps with that of {size} IDs from {first}")));
+        }
         maps.push(map);
     }
     Ok(maps)

@@ -219,8 +219,12 @@ impl Options {
                 "copy-symlink" => self.copy_symlink = true,
                 "dest-nofollow" => self.destination_nofollow = true,
                 "remount" => return Err("a container's mounts are new; there is nothing to remount"),
+                _ if self.mapped_by.is_some() && matches!(word.split('=').next(), Some("idmap" | "ridmap")) => {
+                    return Err("a second mapping; one option holds `uids=` and `gids=`");
+                }
                 "idmap" | "ridmap" => self.mapped_by = Some(MappedBy { recursive: word == "ridmap", lines: None }),
                 _ => self.data.push(match word.split_once('=') {
+                    Some(("idmap" | "ridmap", "")) => return Err("the mapping is empty"),
                     Some((name @ ("idmap" | "ridmap"), lines)) => {
                         self.mapped_by = Some(MappedBy { recursive: name == "ridmap", lines: Some(lines.into()) });
                         return Ok(());

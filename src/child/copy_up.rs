@@ -55,7 +55,8 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(
             rustix::fs::symlinkat(link.as_c_str(), to, name).context(|| "symlink")?;
         }
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // What was a file a moment ago may be a fifo by now.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let source = rustix::fs::openat(from, name, flags, Mode::empty()).context(|| "open")?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let copy = rustix::fs::openat(to, name, flags, Mode::RWXU).context(|| "make the copy")?;

@@ -74,7 +74,6 @@ enum Command {
     /// List containers
     List(inspect::List),
     /// Write the manual pages
-    #[command(hide = true)]
     Man(pages::Man),
     /// Change the mounts of a running container
     Mounts(mounts::Mounts),

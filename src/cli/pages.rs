@@ -27,7 +27,7 @@ impl Completion {
 #[derive(Args, Debug)]
 pub(super) struct Man {
     /// The directory to write them to
-    #[arg(default_value = ".", value_name = "DIR")]
+    #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 

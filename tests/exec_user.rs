@@ -49,7 +49,7 @@ fn the_files_of_users_are_the_containers_whatever_links_it_has() {
     fs::remove_file(&passwd).unwrap();
     symlink(case.path("passwd"), &passwd).unwrap();
     case.running();
-    case.call(&["exec", "--user", "ghost", &case.id, "id"]).refused_with(&["has no user `ghost`"]);
+    case.call(&["exec", "--user", "ghost", &case.id, "id"]).refused_with(&["has no `/etc/passwd`"]);
     // A link that stays inside is followed.
     fs::write(case.rootfs().join("tmp/real"), "inner:x:44:45::/:/bin/sh\n").unwrap();
     fs::remove_file(&passwd).unwrap();

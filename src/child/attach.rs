@@ -255,7 +255,13 @@ fn make_one(dir: BorrowedFd<'_>, name: &OsStr, file: bool) -> Result<()> {
     match made {
         // Somebody else was faster; what they made is looked at next.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(Error::call(format!("{} `{}`", if file { "mknod" } else { "mkdir" }, name.display()), errno)),
+        Err(errno) => {
+            let error = Error::call(format!("{} `{}`", if file { "mknod" } else { "mkdir" }, name.display()), errno);
+            Err(match errno {
+                Errno::ROFS => error.advise("make it in the rootfs, or set `root.readonly` to false"),
+                _ => error,
+            })
+        }
     }
 }
 

@@ -72,6 +72,9 @@ pub fn from_spec(linux: Option<&Linux>) -> Result<Vec<DevicePlan>> {
             (_, Ok(n)) => Ok(n),
             (_, Err(_)) => Err(refuse(format!("{what} {n} is not a device number"))),
         };
+        if kind != NodeKind::Fifo && (device.major(), device.minor()) == (0, 0) {
+            return Err(refuse("`major` and `minor` are missing: no device has the numbers 0, 0".into()));
+        }
         let plan = DevicePlan {
             kind,
             major: number(device.major(), "major")?,

@@ -32,6 +32,9 @@ pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
         #[serde(rename = "ociVersion")]
         version: Option<String>,
     }
+    if text.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Error::config("it is no JSON object"));
+    }
     let version = parse::<Version>(text)?.version;
     let version = version.ok_or_else(|| Error::config("`ociVersion` is missing"))?;
     if !version.starts_with("1.") {
@@ -59,10 +62,12 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        // An unfinished text ends in a property of no name yet.
         let path = e.path().to_string();
+        let path = path.strip_suffix('?').map_or(path.as_str(), |known| known.trim_end_matches('.')).to_owned();
         let why = e.into_inner();
         match path.as_str() {
-            "." => Error::config(why.to_string()),
+            "." | "" => Error::config(why.to_string()),
             path => Error::config(format!("`{path}`: {why}")),
         }
         .of_kind(Kind::Config)
@@ -85,6 +90,8 @@ mod tests {
     fn names_what_is_wrong() {
         assert_eq!(refusal(""), "the file is empty");
         assert!(refusal("{").contains("EOF"));
+        assert_eq!(refusal("[]"), "it is no JSON object");
+        assert!(!refusal(r#"{"ociVersion":"1.0.2",, }"#).contains('?'));
         assert!(refusal("{} x").contains("trailing characters"));
         assert_eq!(refusal("{}"), "`ociVersion` is missing");
         assert!(refusal(r#"{"ociVersion":"7.0"}"#).contains("version `7.0` is not supported"));

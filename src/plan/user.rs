@@ -75,19 +75,22 @@ impl UserSpec {
     }
 
     fn user(&self, name: &str, passwd: &str) -> Result<(u32, u32)> {
-        let fields = entry(passwd, name).ok_or_else(|| self.unknown("user", name, "/etc/passwd"))?;
+        let fields = entry(passwd, name).ok_or_else(|| self.unknown("user", name, "/etc/passwd", passwd))?;
         let ids = fields.get(2).and_then(|uid| number(uid)).zip(fields.get(3).and_then(|gid| number(gid)));
         ids.ok_or_else(|| self.broken(name, "/etc/passwd"))
     }
 
     fn group(&self, name: &str, group: &str) -> Result<u32> {
-        let fields = entry(group, name).ok_or_else(|| self.unknown("group", name, "/etc/group"))?;
+        let fields = entry(group, name).ok_or_else(|| self.unknown("group", name, "/etc/group", group))?;
         fields.get(2).and_then(|gid| number(gid)).ok_or_else(|| self.broken(name, "/etc/group"))
     }
 
-    fn unknown(&self, what: &str, name: &str, file: &str) -> Error {
-        let message = format!("--user `{}`: the container's `{file}` has no {what} `{name}`", self.text);
-        Error::new(Kind::Usage, message)
+    fn unknown(&self, what: &str, name: &str, file: &str, text: &str) -> Error {
+        let why = match text.is_empty() {
+            true => format!("the container has no `{file}`, or an empty one, to find `{name}` in"),
+            false => format!("the container's `{file}` has no {what} `{name}`"),
+        };
+        Error::new(Kind::Usage, format!("--user `{}`: {why}", self.text)).advise("a number needs no file")
     }
 
     fn broken(&self, name: &str, file: &str) -> Error {

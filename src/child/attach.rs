@@ -107,6 +107,30 @@ impl Places {
         }
     }
 
+    /// Where a tree is to be mounted, that is a directory or a file. `plain`: a symlink as the last component is the mount
+    /// point itself.
+    ///
+    /// # Errors
+    /// What is there is of the other kind.
+    pub(super) fn mount_point(&self, kind: FileType, path: &Path, plain: bool) -> Result<Target> {
+        match (kind, plain) {
+            (FileType::Directory, false) => self.directory(path),
+            (FileType::Directory, true) => self.plain_directory(path),
+            (_, false) => self.file(path),
+            (_, true) => self.plain_file(path),
+        }
+    }
+
+    /// Where a new file system is to be mounted. What mounts on `/proc`, `/sys` and `/dev` decides what the container's
+    /// processes trust: no symlink stands in for these.
+    ///
+    /// # Errors
+    /// What is there is no directory.
+    pub(super) fn for_filesystem(&self, path: &Path, plain: bool) -> Result<Target> {
+        let trusted = matches!(path.to_str(), Some("/proc" | "/sys" | "/dev"));
+        self.mount_point(FileType::Directory, path, plain || trusted)
+    }
+
     /// The directory at a path, made with its parents (0755) if nothing is there.
     ///
     /// # Errors
@@ -134,28 +158,15 @@ impl Places {
             Some(target) => target,
             None => self.make(path, Missing::File)?,
         };
-        match file_type(target.fd.as_fd())? {
-            FileType::Directory => Err(Error::call(
-                format!("mount a file on `{}`, which is a directory in the container", path.display()),
-                Errno::ISDIR,
-            )),
-            _ => Ok(target),
-        }
+        no_directory(target, path)
     }
 
     /// The same, with a symlink as the last component being the mount point itself (`dest-nofollow`).
     ///
     /// # Errors
     /// What is there is a directory.
-    pub(super) fn plain_file(&self, path: &Path) -> Result<Target> {
-        let fd = self.open_or_make_plain(path, true)?;
-        match file_type(fd.as_fd())? {
-            FileType::Directory => Err(Error::call(
-                format!("mount a file on `{}`, which is a directory in the container", path.display()),
-                Errno::ISDIR,
-            )),
-            _ => Ok(Target { fd }),
-        }
+    fn plain_file(&self, path: &Path) -> Result<Target> {
+        no_directory(Target { fd: self.open_or_make_plain(path, true)? }, path)
     }
 
     /// What is at a path, a symlink as the last component not followed; made, with its parents, if nothing is there.
@@ -244,6 +255,17 @@ impl Places {
             }
         }
         Ok(way.pop())
+    }
+}
+
+/// A file goes on no directory.
+fn no_directory(target: Target, path: &Path) -> Result<Target> {
+    match file_type(target.fd.as_fd())? {
+        FileType::Directory => Err(Error::call(
+            format!("mount a file on `{}`, which is a directory in the container", path.display()),
+            Errno::ISDIR,
+        )),
+        _ => Ok(target),
     }
 }
 

@@ -1,9 +1,11 @@
-//! New instances of file systems by mount(2).
+//! New instances of file systems: by mount(2), and the mode of a tmpfs.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::mount::MountFlags;
 
+use super::attach::Places;
 use super::legacy;
 use crate::error::{Context, Result};
 use crate::plan::mounts::Filesystem;
@@ -32,4 +34,16 @@ pub(super) fn mount_by_path(fs: &Filesystem, attrs: Attrs, target: BorrowedFd<'_
     }));
     legacy::filesystem(&fs.fstype, &fs.source, flags, &data.join(","), target, proc)
         .context(|| format!("file system `{}`", fs.fstype))
+}
+
+/// A tmpfs for which no mode was asked has that of the directory it covers, if there is one: so crun and runc have it.
+pub(crate) fn with_mode_of_covered(fs: &Filesystem, places: &Places, destination: &Path) -> Result<Option<Filesystem>> {
+    if fs.fstype != "tmpfs" || fs.data.iter().any(|(key, _)| key == "mode") {
+        return Ok(None);
+    }
+    let Some(covered) = places.find(destination)? else { return Ok(None) };
+    let mode = rustix::fs::fstat(&covered.fd).context(|| "fstat the mount point")?.st_mode & 0o7777;
+    let mut fs = fs.clone();
+    fs.data.push(("mode".into(), Some(format!("{mode:o}"))));
+    Ok(Some(fs))
 }

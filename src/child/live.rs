@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -42,14 +42,9 @@ pub(crate) fn attach_all(mounts: &[(&MountPlan, OwnedFd)], api: MountApi, proc: 
 
 fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountApi, proc: &Proc) -> Result<()> {
     let path = &mount.destination;
-    let directory = file_type(tree)? == FileType::Directory;
-    // What mounts on these three decides what the container's processes trust.
-    let trusted = matches!(mount.what, What::Filesystem(_)) && matches!(path.to_str(), Some("/proc" | "/sys" | "/dev"));
-    let target = match (directory, mount.nofollow || trusted) {
-        (true, false) => places.directory(path)?,
-        (true, true) => places.plain_directory(path)?,
-        (false, false) => places.file(path)?,
-        (false, true) => places.plain_file(path)?,
+    let target = match &mount.what {
+        What::Filesystem(_) => places.for_filesystem(path, mount.nofollow)?,
+        _ => places.mount_point(file_type(tree)?, path, mount.nofollow)?,
     };
     if let What::Filesystem(fs) = &mount.what
         && fs.tmpcopyup

@@ -37,6 +37,7 @@ use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ChildSession;
 use crate::protocol::{Kind, ToParent};
 pub(crate) use attach::Places;
+pub(crate) use filesystem::with_mode_of_covered;
 use slots::Slots;
 use start::Last;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attach::{Target, file_type};
+use super::attach::file_type;
 use super::rootfs::Root;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
@@ -119,7 +119,7 @@ impl Mounter<'_> {
         if source_type == FileType::Symlink && bind.copy_symlink {
             return self.copy_symlink(tree.as_fd(), destination.path);
         }
-        let target = self.target(source_type, destination)?;
+        let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
         let left = changes.make(tree.as_fd(), self.root.api, &mut self.session.recorder)?;
         tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
         if let Some(left) = left {
@@ -150,7 +150,7 @@ impl Mounter<'_> {
         if source_type == FileType::Symlink && bind.copy_symlink {
             return self.copy_symlink(source.as_fd(), destination.path).map(|()| "the same symlink");
         }
-        let target = self.target(source_type, destination)?;
+        let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
         legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc)?;
         let mount = self.reopen(destination)?;
         tree::change_attached(mount.as_fd(), changes, self.root.api, self.proc, &mut self.session.recorder)?;
@@ -181,12 +181,8 @@ impl Mounter<'_> {
         destination: Destination<'_>,
         changes: Changes,
     ) -> Result<&'static str> {
-        let with_mode = self.with_mode_of_covered(fs, destination.path)?;
-        // What mounts on these three decides what the container's processes trust.
-        let target = match destination.path.to_str() {
-            Some("/proc" | "/sys" | "/dev") => self.root.places.plain_directory(destination.path)?,
-            _ => self.target(FileType::Directory, destination)?,
-        };
+        let with_mode = filesystem::with_mode_of_covered(fs, &self.root.places, destination.path)?;
+        let target = self.root.places.for_filesystem(destination.path, destination.nofollow)?;
         let fs = with_mode.as_ref().unwrap_or(fs);
         // What is filled first is made read-only afterwards.
         let sealed = if fs.tmpcopyup { changes.attrs.set & attr::RDONLY } else { 0 };
@@ -234,18 +230,6 @@ impl Mounter<'_> {
         }
     }
 
-    /// A tmpfs for which no mode was asked has that of the directory it covers, if there is one: so crun and runc have it.
-    fn with_mode_of_covered(&self, fs: &Filesystem, destination: &Path) -> Result<Option<Filesystem>> {
-        if fs.fstype != "tmpfs" || fs.data.iter().any(|(key, _)| key == "mode") {
-            return Ok(None);
-        }
-        let Some(covered) = self.root.places.find(destination)? else { return Ok(None) };
-        let mode = rustix::fs::fstat(&covered.fd).context(|| "fstat the mount point")?.st_mode & 0o7777;
-        let mut fs = fs.clone();
-        fs.data.push(("mode".into(), Some(format!("{mode:o}"))));
-        Ok(Some(fs))
-    }
-
     /// The host's instance, where a user namespace may have no new one.
     fn bind_instead(
         &mut self,
@@ -291,16 +275,6 @@ impl Mounter<'_> {
         match error.errno() {
             Some(Errno::PERM) => revealing::explain(&fs.fstype, self.proc, error),
             _ => error,
-        }
-    }
-
-    /// A mount point of the right kind.
-    fn target(&self, source: FileType, Destination { path, nofollow }: Destination<'_>) -> Result<Target> {
-        match (source, nofollow) {
-            (FileType::Directory, false) => self.root.places.directory(path),
-            (FileType::Directory, true) => self.root.places.plain_directory(path),
-            (_, false) => self.root.places.file(path),
-            (_, true) => self.root.places.plain_file(path),
         }
     }
 

@@ -9,12 +9,11 @@ use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
-use rustix::fs::{AtFlags, CWD};
-use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
+use rustix::fs::CWD;
 
 use super::lifecycle::Container;
-use crate::child::{Places, live};
+use super::sources;
+use crate::child::{Places, live, with_mode_of_covered};
 use crate::error::{Context, Error, Result};
 use crate::filesystem;
 use crate::plan::host::Host;
@@ -22,7 +21,7 @@ use crate::plan::live::{LivePlan, destinations};
 use crate::plan::mounts::{Filesystem, MountPlan, What};
 use crate::plan::namespaces::{flag, proc_name};
 use crate::plan::options::{Attrs, attr};
-use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
+use crate::plan::sources::Source;
 use crate::procfs::Proc;
 use crate::state::StateRoot;
 
@@ -153,31 +152,16 @@ fn open_source(mount: &MountPlan, sources: &[Source]) -> Result<Option<OwnedFd>>
     let Some(Source::Path { path, recursive, nofollow, .. }) = sources.get(bind.slot as usize) else {
         return Err(Error::system("its source is no path of the host").context(on(mount)));
     };
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
-    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, *nofollow);
-    let tree = rustix::mount::open_tree(CWD, path, flags).map_err(|errno| {
-        let error = Error::call(format!("open_tree `{}`", path.display()), errno).context(on(mount));
-        match errno {
-            Errno::INVAL if !recursive => error.advise(ONE_OF_A_LOCKED_TREE),
-            _ => error,
-        }
-    });
-    tree.map(Some)
+    let tree = sources::open_tree(CWD, path, *recursive, *nofollow);
+    tree.map_err(|e| sources::explain_locked(e, *recursive)).context(|| on(mount)).map(Some)
 }
 
-/// A tmpfs for which no mode was asked has that of the directory it covers, as at the container's start.
+/// What is to be made, as at the container's start.
 fn with_mode(mount: &MountPlan, there: &Namespaces) -> Result<Option<Filesystem>> {
     let What::Filesystem(fs) = &mount.what else { return Ok(None) };
-    let mut fs = fs.clone();
-    if fs.fstype == "tmpfs"
-        && !fs.data.iter().any(|(key, _)| key == "mode")
-        && let Some(covered) = Places::of_running(there.root.as_fd())?.find(&mount.destination)?
-    {
-        let stat = rustix::fs::statat(&covered.fd, "", AtFlags::EMPTY_PATH).context(|| "stat the mount point")?;
-        fs.data.push(("mode".into(), Some(format!("{:o}", stat.st_mode & 0o7777))));
-    }
-    Ok(Some(fs))
+    let places = Places::of_running(there.root.as_fd())?;
+    let with_mode = with_mode_of_covered(fs, &places, &mount.destination)?;
+    Ok(Some(with_mode.unwrap_or_else(|| fs.clone())))
 }
 
 fn make(fs: &Filesystem, attrs: Attrs, other_pids: bool) -> Result<OwnedFd> {

@@ -185,7 +185,12 @@ impl<'a> Opener<'a> {
                         talk.session.recorder.fallback("opened in a copy of the mount namespace", why);
                         namespaces::in_copy(self.proc, || open_tree(CWD, path, *recursive, *nofollow))
                     }
-                    None => open_tree(CWD, path, *recursive, *nofollow).map_err(|e| self.explain(e, *recursive)),
+                    None => open_tree(CWD, path, *recursive, *nofollow).map_err(|e| {
+                        match self.plan.mount_strategy.sources {
+                            SourcesFrom::ChildsNamespace => explain_locked(e, *recursive),
+                            SourcesFrom::Here | SourcesFrom::Stage => e,
+                        }
+                    }),
                 }?;
                 if let Some(idmapped) = idmapped {
                     let mapped = self.mappings.map(tree.as_fd(), idmapped, self.plan, self.pid, self.proc);
@@ -198,14 +203,6 @@ impl<'a> Opener<'a> {
             }
             Source::Instance { fs, attrs } => instances::make(fs, *attrs, self.pid, self.proc),
             Source::Device { index } => self.device(*index),
-        }
-    }
-
-    fn explain(&self, error: Error, recursive: bool) -> Error {
-        let locked = self.plan.mount_strategy.sources == SourcesFrom::ChildsNamespace && !recursive;
-        match error.errno() {
-            Some(Errno::INVAL) if locked => error.advise(ONE_OF_A_LOCKED_TREE),
-            _ => error,
         }
     }
 
@@ -231,9 +228,18 @@ impl<'a> Opener<'a> {
     }
 }
 
-fn open_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool, nofollow: bool) -> Result<OwnedFd> {
+/// Clones a tree of the host.
+pub(super) fn open_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool, nofollow: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, nofollow);
     rustix::mount::open_tree(dir, path, flags).context(|| format!("open_tree `{}`", path.display()))
+}
+
+/// What a refusal means in a mount namespace that a user namespace owns.
+pub(super) fn explain_locked(error: Error, recursive: bool) -> Error {
+    match error.errno() {
+        Some(Errno::INVAL) if !recursive => error.advise(ONE_OF_A_LOCKED_TREE),
+        _ => error,
+    }
 }

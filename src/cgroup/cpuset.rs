@@ -68,10 +68,10 @@ fn has_fault(release: &str) -> bool {
 }
 
 /// The numbers of a list such as `0-3,8`; cgroup-v2.rst, "Cpuset Interface Files".
-fn numbers(list: &str) -> BTreeSet<u32> {
+pub(super) fn numbers(list: &str) -> BTreeSet<u32> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse().ok()?..=last.parse().ok()?)
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
     };
     list.trim().split(',').filter_map(range).flatten().collect()
 }

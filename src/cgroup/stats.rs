@@ -65,10 +65,10 @@ pub struct Throttling {
 #[allow(missing_docs)]
 pub struct CpuSet {
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cpus: Vec<u16>,
+    pub cpus: Vec<u32>,
     pub cpu_exclusive: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mems: Vec<u16>,
+    pub mems: Vec<u32>,
     pub mem_hardwall: u64,
     pub mem_exclusive: u64,
     pub memory_migrate: u64,
@@ -248,15 +248,6 @@ pub(super) fn pairs(dir: &Dir, file: &str) -> Result<BTreeMap<String, u64>> {
     Ok(text.lines().filter_map(pair).collect())
 }
 
-/// A list as `0-2,5`.
-pub(super) fn list(text: &str) -> Vec<u16> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.trim().parse::<u16>().ok()?..=last.trim().parse::<u16>().ok()?)
-    };
-    text.trim().split(',').filter_map(range).flatten().collect()
-}
-
 /// A device as `8:16`.
 pub(super) fn device(text: &str) -> Option<(u64, u64)> {
     let (major, minor) = text.split_once(':')?;
@@ -269,8 +260,6 @@ mod tests {
 
     #[test]
     fn small_parts_are_read() {
-        assert_eq!(list("0-2,5\n"), [0, 1, 2, 5]);
-        assert_eq!(list("\n"), Vec::<u16>::new());
         assert_eq!(limit("max"), Some(u64::MAX));
         assert_eq!(device("8:16"), Some((8, 16)));
         assert_eq!(device("Total"), None);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::cpuset::numbers;
 use super::dir::Dir;
 use super::stats::{
-    BlockIo, BlockIoEntry, CpuSet, CpuUsage, Hugetlb, Memory, MemoryEntry, Throttling, device, figure, list, pairs,
-    text,
+    BlockIo, BlockIoEntry, CpuSet, CpuUsage, Hugetlb, Memory, MemoryEntry, Throttling, device, figure, pairs, text,
 };
 use crate::error::{Context, Result};
 
@@ -44,10 +44,10 @@ pub(super) fn throttling(dir: &Dir) -> Result<Throttling> {
 /// cpusets.rst. In v2 only the two lists are there; the ones in force, where none are set.
 pub(super) fn cpuset(dir: &Dir) -> Result<CpuSet> {
     let of = |file: &str| figure(dir, &format!("cpuset.{file}"));
-    let listed = |file: &str| -> Result<Vec<u16>> {
+    let listed = |file: &str| -> Result<Vec<u32>> {
         let own = text(dir, &format!("cpuset.{file}"))?.filter(|text| !text.trim().is_empty());
         let text = own.map_or_else(|| text(dir, &format!("cpuset.{file}.effective")), |own| Ok(Some(own)))?;
-        Ok(list(&text.unwrap_or_default()))
+        Ok(numbers(&text.unwrap_or_default()).into_iter().collect())
     };
     let level = text(dir, "cpuset.sched_relax_domain_level")?.and_then(|text| text.trim().parse().ok());
     Ok(CpuSet {

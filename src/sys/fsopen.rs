@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, WaitOptions};
 
 use super::check;
 
@@ -32,8 +31,7 @@ pub fn proc_of_children() -> Result<OwnedFd, Errno> {
             libc::_exit(0)
         }
     }
-    let all = WaitOptions::from_bits_retain(libc::__WALL as u32);
-    rustix::io::retry_on_intr(|| rustix::process::waitpid(Pid::from_raw(pid), all))?;
+    super::reap_unannounced(pid)?;
     let mut answer = [0u8; 4];
     // Killed before it could answer: as if it had not been born.
     if rustix::io::read(&reading, &mut answer) != Ok(4) {

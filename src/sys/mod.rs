@@ -26,3 +26,10 @@ fn check(ret: libc::c_long) -> Result<libc::c_long, Errno> {
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
+
+/// Waits for a child that was cloned without an exit signal, which waitpid(2) overlooks unless told.
+fn reap_unannounced(pid: i32) -> Result<(), Errno> {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    let all = WaitOptions::from_bits_retain(libc::__WALL as u32);
+    rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), all)).map(drop)
+}

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, WaitOptions};
 
 use super::check;
 
@@ -29,8 +28,7 @@ pub fn with_new<T>(act: impl FnOnce(i32) -> T) -> Result<T, Errno> {
     // What it answers does not matter: a closed socket ends it too.
     let _ = rustix::net::send(&ours, b"e", SendFlags::NOSIGNAL);
     drop(ours);
-    let all = WaitOptions::from_bits_retain(libc::__WALL as u32);
-    rustix::io::retry_on_intr(|| rustix::process::waitpid(Pid::from_raw(pid), all))?;
+    super::reap_unannounced(pid)?;
     Ok(result)
 }
 

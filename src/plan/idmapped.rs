@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, Mount};
+use oci_spec::runtime::Mount;
 
 use super::namespaces::{IdMap, IdMaps, Namespaces, flag, id_maps};
 use super::options::MappedBy;
@@ -39,15 +39,10 @@ pub(super) struct OwnMaps<'a> {
 }
 
 impl OwnMaps<'_> {
-    /// # Errors
-    /// As [`IdMaps::from_spec`].
-    pub(super) fn from_spec<'a>(linux: &Linux, namespaces: &'a Namespaces) -> Result<OwnMaps<'a>> {
-        let lines = IdMaps {
-            uid: id_maps(linux.uid_mappings().as_deref(), "linux.uidMappings")?,
-            gid: id_maps(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
-        };
+    /// `lines` are the configuration's.
+    pub(super) fn new(lines: IdMaps, namespaces: &Namespaces) -> OwnMaps<'_> {
         let joined = namespaces.join.iter().find(|join| join.flag == flag::USER).map(|join| &join.path);
-        Ok(OwnMaps { lines, joined, new: namespaces.new & flag::USER != 0 })
+        OwnMaps { lines, joined, new: namespaces.new & flag::USER != 0 }
     }
 
     fn mapping(&self) -> Option<Mapping> {

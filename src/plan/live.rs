@@ -9,7 +9,7 @@ use super::hooks::Hooks;
 use super::host::Host;
 use super::idmapped::OwnMaps;
 use super::mounts::{self, MountPlan, What};
-use super::namespaces::{Namespaces, flag};
+use super::namespaces::{IdMaps, Namespaces, flag};
 use super::sources::{Source, Sources};
 use super::strategy::{MountApi, MountStrategy, Wanted};
 use crate::error::{Error, Kind, Result};
@@ -47,7 +47,7 @@ impl LivePlan {
         let strategy = MountStrategy::choose(&wanted)?;
         let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
         let label = label.map(|label| (annotations.mount_context, label));
-        let own_maps = OwnMaps::from_spec(linux, &namespaces)?;
+        let own_maps = OwnMaps::new(IdMaps::from_spec(linux)?, &namespaces);
         let (namespaces, strategy, own_maps) = (&namespaces, &strategy, &own_maps);
         let around = mounts::Surroundings { bundle, namespaces, host, label, strategy, own_maps };
         let mut with_added = Spec::default();

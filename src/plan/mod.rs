@@ -219,7 +219,8 @@ impl Plan {
         let rootfs = bundle.join(root.path());
         let process = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
         let mut namespaces = Namespaces::from_spec(linux, host)?;
-        let id_maps = IdMaps::from_spec(linux, &namespaces)?;
+        let lines = IdMaps::from_spec(linux)?;
+        let id_maps = lines.of_new(&namespaces)?;
         let asked = Annotations::from_spec(spec.annotations().as_ref())?;
         let annotations: BTreeMap<_, _> =
             spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -242,7 +243,7 @@ impl Plan {
             // Slot 0: the root itself, so that the child needs no path to it.
             sources.add(Source::tree(&rootfs));
         }
-        let own_maps = OwnMaps::from_spec(linux, &namespaces)?;
+        let own_maps = OwnMaps::new(lines, &namespaces);
         let around = mounts::Surroundings {
             bundle,
             namespaces: &namespaces,

@@ -256,22 +256,29 @@ fn time_offsets(linux: &Linux, new: u32) -> Result<Option<TimeOffsets>> {
 }
 
 impl IdMaps {
-    /// Checks `linux.uidMappings` and `linux.gidMappings` against the namespaces. None without a new user namespace.
+    /// Reads `linux.uidMappings` and `linux.gidMappings`.
     ///
     /// # Errors
-    /// Missing, empty, overlapping or too many mappings; mappings without a user namespace.
-    pub fn from_spec(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
-        let maps = IdMaps {
+    /// Empty, overlapping or too many mappings.
+    pub fn from_spec(linux: &Linux) -> Result<IdMaps> {
+        Ok(IdMaps {
             uid: id_maps(linux.uid_mappings().as_deref(), "linux.uidMappings")?,
             gid: id_maps(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
-        };
-        let empty = maps.uid.is_empty() && maps.gid.is_empty();
+        })
+    }
+
+    /// Those of a new user namespace, checked against the namespaces. None without one.
+    ///
+    /// # Errors
+    /// Missing mappings; mappings without a user namespace.
+    pub fn of_new(&self, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
+        let empty = self.uid.is_empty() && self.gid.is_empty();
         if namespaces.new & flag::USER != 0 {
-            if maps.uid.is_empty() || maps.gid.is_empty() {
+            if self.uid.is_empty() || self.gid.is_empty() {
                 let message = "a new user namespace needs `linux.uidMappings` and `linux.gidMappings`";
                 return Err(Error::config(message));
             }
-            return Ok(Some(maps));
+            return Ok(Some(self.clone()));
         }
         // Engines repeat the mappings of the user namespace they join.
         if !empty && !namespaces.has_user() {
@@ -362,7 +369,7 @@ mod tests {
         let maps = r#","uidMappings":[{"containerID":0,"hostID":1,"size":9}],"gidMappings":[{"containerID":0,"hostID":1,"size":9}]"#;
         let check = |namespaces: &str, maps: &str| {
             let linux: Linux = serde_json::from_str(&format!(r#"{{"namespaces":{namespaces}{maps}}}"#)).unwrap();
-            IdMaps::from_spec(&linux, &Namespaces::from_spec(&linux, &Host::default()).unwrap())
+            IdMaps::from_spec(&linux)?.of_new(&Namespaces::from_spec(&linux, &Host::default()).unwrap())
         };
         assert!(check(r#"[{"type":"user"}]"#, maps).unwrap().is_some());
         assert!(check(r#"[{"type":"user","path":"/u"}]"#, maps).unwrap().is_none());

@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::net::SocketAddrUnix;
+
 use super::clean::Made;
 use super::console::{self, Console};
 use super::conversation::Conversation;
@@ -125,7 +127,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         keyring: (!request.no_new_keyring).then_some(&keyring),
     };
     let trace = request.trace.is_on();
-    let notify = notify::wanted()?.map(|_| request.state.notify_dir(&id));
+    let caller = notify::wanted()?;
+    let notify = caller.as_ref().map(|_| request.state.notify_dir(&id));
     let choices = Choices {
         no_pivot: request.no_pivot,
         cgroups: request.cgroups,
@@ -155,7 +158,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
     let made = Made::new(&dir);
-    let mut making = Making { request, dir: &dir, record, console, pidfd_sockets, systemd, notify: None, made };
+    let mut making = Making { request, dir: &dir, record, console, pidfd_sockets, systemd, caller, notify: None, made };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
@@ -175,6 +178,8 @@ struct Making<'a> {
     pidfd_sockets: Vec<(PidfdSocket, &'static str)>,
     /// Who makes the cgroup, if it is not this process.
     systemd: Option<Systemd>,
+    /// Who wants to be told when the service is ready.
+    caller: Option<SocketAddrUnix>,
     notify: Option<Notify>,
     made: Made<'a>,
 }
@@ -190,11 +195,11 @@ impl Making<'_> {
     ) -> Result<(i32, Option<OwnedFd>)> {
         self.dir.write_record(&self.record)?;
         self.dir.write_config(config)?;
-        if notify::wanted()?.is_some() {
+        if self.caller.is_some() {
             self.dir.make_notify()?;
         }
         if self.request.start_at_once {
-            self.notify = Notify::listen(self.dir)?;
+            self.notify = Notify::listen(self.caller.take(), self.dir)?;
         }
         let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
@@ -303,9 +308,8 @@ impl Making<'_> {
                 talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?;
             }
             None => {
-                let to = self.record.listener.as_ref();
-                let to = to.map(|to| Receiver::connect(to, &self.record.state, "created", pid));
-                let receiver = to.transpose()?;
+                let record = &self.record;
+                let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid)?;
                 self.request.signals.map_or(Ok(()), Signals::hold_all)?;
                 talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
                 talk.await_exec(receiver)?;

@@ -121,6 +121,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     plan.process.memory_policy = spec.linux().as_ref().map(memory_policy::from_spec).transpose()?.flatten();
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
+    let listener = filter.as_ref().and_then(|filter| filter.listener.as_ref());
+    let receiver = Receiver::connect(listener, &record.state, "running", init)?;
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
@@ -162,8 +164,6 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
     let mut talk = Conversation::with(child, session, proc);
-    let listener = filter.as_ref().and_then(|filter| filter.listener.as_ref());
-    let receiver = listener.map(|listener| Receiver::connect(listener, &record.state, "running", init)).transpose()?;
     let with =
         With { joined: &joined, filter: filter.as_ref(), cgroup: cgroup.as_ref(), beside, receiver, pidfd_socket };
     let result = converse(request, &plan, with, console, &mut talk);

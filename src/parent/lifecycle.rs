@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::clean;
 use super::conversation::await_exec;
-use super::notify::Notify;
+use super::notify::{self, Notify};
 use super::receiver::Receiver;
 use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
@@ -191,7 +191,7 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
             return Err(Error::new(Kind::State, message));
         }
     }
-    let notify = Notify::listen(&dir)?;
+    let notify = Notify::listen(notify::wanted()?, &dir)?;
     execute(&dir, &id, &record, trace, state.proc())?;
     drop(lock);
     run_poststart(&record);
@@ -204,8 +204,8 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
 fn execute(dir: &ContainerDir, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
     let pid = record.process.map_or(0, |process| process.pid);
     // First: who has been called can't be called again.
-    let receiver = record.listener.as_ref().map(|to| Receiver::connect(to, &record.state, "created", pid));
-    let receiver = receiver.transpose().context(|| format!("start container `{id}`"))?;
+    let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid);
+    let receiver = receiver.context(|| format!("start container `{id}`"))?;
     let channel = Channel::from_socket(dir.call()?);
     let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), trace.recorder()?);
     let converse = || {

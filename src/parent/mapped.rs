@@ -15,8 +15,6 @@ use crate::procfs::Proc;
 use crate::sys;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
-const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
-
 /// User namespaces that stand for mappings, each made once.
 #[derive(Default)]
 pub(super) struct Mappings(BTreeMap<Mapping, OwnedFd>);
@@ -32,7 +30,8 @@ impl Mappings {
         proc: &Proc,
     ) -> Result<()> {
         let namespace = self.namespace(&wanted.by, plan, pid, proc).context(|| "a user namespace for its IDs")?;
-        let attr = MountAttr { set: MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+        let attr =
+            MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
         let recursive = if wanted.recursive { " of the whole tree" } else { "" };
         mount_setattr(tree, wanted.recursive, &attr)
             .map_err(|errno| explain(errno, Error::call(format!("mount_setattr (map the IDs{recursive})"), errno)))

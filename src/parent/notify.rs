@@ -39,12 +39,12 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Listens, if the caller wants to be told, and the container was made to tell.
+    /// Listens for a caller that wants to be told, if the container was made to tell.
     ///
     /// # Errors
-    /// A `NOTIFY_SOCKET` that is no address; a socket that can't be made.
-    pub(super) fn listen(dir: &ContainerDir) -> Result<Option<Notify>> {
-        let (Some(caller), true) = (wanted()?, dir.has_notify()) else { return Ok(None) };
+    /// A socket that can't be made.
+    pub(super) fn listen(caller: Option<SocketAddrUnix>, dir: &ContainerDir) -> Result<Option<Notify>> {
+        let (Some(caller), true) = (caller, dir.has_notify()) else { return Ok(None) };
         Ok(Some(Notify { container: dir.bind_notify()?, caller }))
     }
 

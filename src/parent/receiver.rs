@@ -20,13 +20,19 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Connects. `status` and `init` are the container's.
-    pub(super) fn connect(plan: &ListenerPlan, state: &HookState, status: &str, init: i32) -> Result<Receiver> {
+    /// Connects, where there is a listener to hand over. `status` and `init` are the container's.
+    pub(super) fn connect(
+        plan: Option<&ListenerPlan>,
+        state: &HookState,
+        status: &str,
+        init: i32,
+    ) -> Result<Option<Receiver>> {
+        let Some(plan) = plan else { return Ok(None) };
         let doing = || format!("connect to the seccomp receiver `{}`", plan.path.display());
         let socket = UnixStream::connect(&plan.path).context(doing)?;
         let state = crate::hooks::state_json(state, status, init);
         let state = serde_json::from_str(&state).map_err(|e| Error::system(e.to_string()))?;
-        Ok(Receiver { socket, plan: plan.clone(), state })
+        Ok(Some(Receiver { socket, plan: plan.clone(), state }))
     }
 
     /// Sends the listener of process `pid`, and closes the connection.

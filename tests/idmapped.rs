@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 
 use common::bundle::{mount, user_namespace};
 use common::case::Case;
+use common::holder::Holder;
 use common::look;
 use common::seccomp::without;
 use rustix::io::Errno;
@@ -122,27 +123,15 @@ fn a_mount_has_the_mapping_of_the_containers_user_namespace() {
 #[test]
 fn a_joined_user_namespace_maps_too() {
     let mut case = mapped_case!("a_joined_user_namespace_maps_too", "idjoined");
-    let mut holder = std::process::Command::new("unshare")
-        .args(["--user", "--map-users=0,300000,1000", "--map-groups=0,300000,1000", "sleep", "1000"])
-        .spawn()
-        .unwrap();
-    common::wait_until("the user namespace", || {
-        look::namespace(holder.id(), "user") != look::namespace("self", "user")
-    });
-    let path = format!("/proc/{}/ns/user", holder.id());
-    let mapped = fs::read_to_string(format!("/proc/{}/uid_map", holder.id())).unwrap();
-    if mapped.trim().is_empty() {
-        // An unshare(1) before util-linux 2.39 writes no ranges.
-        for map in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{map}", holder.id()), "0 300000 1000").unwrap();
-        }
+    let holder = Holder::new(&["--user"]);
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", holder.pid()), "0 300000 1000").unwrap();
     }
+    let path = holder.path("user");
     case.alter(|c| common::bundle::namespace(c, "user", Some(&path)));
     binds(&mut case, &["rbind", "idmap"], None);
     let pid = case.create();
     assert_eq!(owner(pid, "/data/mine"), (300_007, 300_008));
-    holder.kill().unwrap();
-    holder.wait().unwrap();
     case.delete_by_force();
     unmount(&case);
 }

@@ -5,9 +5,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::process::{Child, Command, Stdio};
 
 use common::bundle::{namespace, user_namespace, without_namespace};
+use common::holder::Holder;
 use common::{look, wait_until};
 use serde_json::json;
 
@@ -22,37 +22,6 @@ const KINDS: [(&str, &str); 8] = [
     ("cgroup", "cgroup"),
     ("time", "time"),
 ];
-
-/// A process in namespaces of its own, to be joined; killed when dropped.
-struct Holder(Child);
-
-impl Holder {
-    /// `flags` are those of unshare(1), which must not fork here: the pid is that of the process itself.
-    fn new(flags: &[&str]) -> Holder {
-        let mut command = Command::new("unshare");
-        command.args(flags).args(["sleep", "100000"]).stdin(Stdio::null());
-        let holder = Holder(command.spawn().expect("unshare (util-linux)"));
-        wait_until("the holder has its namespaces", || {
-            look::strings(holder.pid(), "cmdline").first().is_some_and(|c| c == "sleep")
-        });
-        holder
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn path(&self, kind: &str) -> String {
-        format!("/proc/{}/ns/{kind}", self.pid())
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn assert_new(pid: u32, kinds: &[(&str, &str)]) {
     for (_, kind) in kinds {

@@ -43,6 +43,7 @@ macro_rules! tandem_only {
 pub(crate) mod bundle;
 pub(crate) mod case;
 pub(crate) mod console;
+pub(crate) mod holder;
 pub(crate) mod left;
 pub(crate) mod look;
 pub(crate) mod outcome;

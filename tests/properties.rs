@@ -148,11 +148,11 @@ fn scheduler_io_priority_and_personality_are_as_asked() {
 }
 
 #[test]
-fn what_is_not_built_is_refused() {
-    let mut case = case!("unbuilt");
+fn a_resctrl_group_is_refused_where_there_is_no_resctrl() {
+    let mut case = case!("resctrl");
     tandem_only!("the words");
     case.alter(|c| c["linux"]["intelRdt"] = json!({"closID": "x"}));
-    case.create_with(&[]).refused_with(&["linux.intelRdt", "not supported yet"]);
+    case.create_with(&[]).refused_with(&["linux.intelRdt", "no resctrl file system is mounted"]);
     case.nothing_left("intelRdt");
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod oom;
 mod processes;
 mod record;
+pub mod resctrl;
 pub mod stats;
 mod stats_v1;
 mod stats_v2;

@@ -1,6 +1,6 @@
 //! `update`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use oci_spec::runtime::LinuxResources;
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::{Context, read_json};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::parent::lifecycle::Container;
-use crate::plan::load;
 use crate::plan::resources::Resources;
+use crate::plan::{load, rdt};
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
@@ -77,10 +77,6 @@ pub(super) struct Update {
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        let rdt = [("--l3-cache-schema", &self.l3_cache_schema), ("--mem-bw-schema", &self.mem_bw_schema)];
-        if let Some((option, _)) = rdt.into_iter().find(|(_, schema)| schema.is_some()) {
-            return Err(refuse_rdt(option));
-        }
         if self.kernel_memory.is_some() {
             log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
         }
@@ -94,10 +90,11 @@ impl Update {
         self.add_options(&mut resources);
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
-        if resources.is_empty() && self.resources.is_none() && self.kernel_memory.is_none() {
+        let schemata = rdt::schemata(self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
+        if resources.is_empty() && schemata.is_empty() && self.resources.is_none() && self.kernel_memory.is_none() {
             return Err(Error::new(Kind::Usage, "update: no limit is given"));
         }
-        Container::open(&context.state, &self.id)?.update(&resources)
+        Container::open(&context.state, &self.id)?.update(&resources, &schemata)
     }
 
     fn add_options(&self, resources: &mut Value) {
@@ -122,15 +119,6 @@ impl Update {
             resources[group][property] = value;
         }
     }
-}
-
-/// Why there is no Intel RDT to set: the machine has none, or the container no group of it.
-fn refuse_rdt(option: &str) -> Error {
-    let message = match Path::new("/sys/fs/resctrl/schemata").exists() {
-        true => "the container has no group in `/sys/fs/resctrl`",
-        false => "Intel RDT is not available: no resctrl file system is mounted on `/sys/fs/resctrl`",
-    };
-    Error::system(format!("{option}: {message}"))
 }
 
 /// A number of bytes, with a unit of 1024 (k, m, g, t) or none.

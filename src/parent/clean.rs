@@ -1,5 +1,6 @@
 //! Undoes what a failed `create` has made, and removes what a deleted container had.
 
+use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::{Cgroup, CgroupRecord};
 use crate::error::{Context, Error, Result};
 use crate::state::ContainerDir;
@@ -8,12 +9,13 @@ use crate::state::ContainerDir;
 pub(super) struct Made<'a> {
     dir: &'a ContainerDir,
     cgroup: Option<CgroupRecord>,
+    rdt: Option<RdtRecord>,
 }
 
 impl<'a> Made<'a> {
     /// A state directory, for a start.
     pub(super) fn new(dir: &'a ContainerDir) -> Made<'a> {
-        Made { dir, cgroup: None }
+        Made { dir, cgroup: None, rdt: None }
     }
 
     /// A cgroup is about to be made.
@@ -21,10 +23,16 @@ impl<'a> Made<'a> {
         self.cgroup = Some(cgroup);
     }
 
+    /// What to remove of a resctrl group.
+    pub(super) fn made_rdt(&mut self, rdt: RdtRecord) {
+        self.rdt = Some(rdt);
+    }
+
     /// Undoes all after `error`. What can't be undone is told with it.
     pub(super) fn undo(self, error: Error) -> Error {
         let cgroup = self.cgroup.as_ref().map_or(Ok(()), remove_cgroup);
-        let undone = cgroup.and_then(|()| self.dir.remove());
+        let rdt = self.rdt.as_ref().map_or(Ok(()), RdtRecord::remove);
+        let undone = cgroup.and(rdt).and_then(|()| self.dir.remove());
         match undone {
             Ok(()) => error,
             Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),

@@ -18,6 +18,7 @@ use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::spawn;
 use super::trace::TraceFile;
+use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::systemd::{Systemd, Wanted};
 use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies, Tolerance};
 use crate::error::{Context, Error, Kind, Result};
@@ -204,6 +205,11 @@ impl Making<'_> {
         let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
         let mut cgroup = self.make_cgroup(plan, recorder)?;
+        if let (Some(wanted), Some(record)) = (&plan.rdt, &self.record.rdt) {
+            let since = recorder.now();
+            self.made.made_rdt(record.make(wanted)?);
+            recorder.step("resctrl", since, || record.describe());
+        }
         let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
         let proc = self.request.state.proc();
         let joined = namespaces::open(&plan.namespaces.join)?;
@@ -273,6 +279,9 @@ impl Making<'_> {
         let late = |c: &&Cgroup| !talk.child.in_cgroup() && c.record().unit.is_none() && c.into_fd().is_some();
         if let Some(cgroup) = cgroup.filter(late) {
             cgroup.join(talk.child.pid)?;
+        }
+        if let Some(rdt) = &self.record.rdt {
+            rdt.join(talk.child.pid)?;
         }
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
         let output = Output::open(&plan.hook_output)?;
@@ -409,6 +418,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
         process: None,
         complete: false,
         cgroup,
+        rdt: plan.rdt.as_ref().map(RdtRecord::of),
         namespaces: plan.namespaces.all(),
         listener: plan.filter.as_ref().and_then(|filter| filter.listener.clone()),
         hook_output: plan.hook_output.clone(),

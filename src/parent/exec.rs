@@ -19,6 +19,7 @@ use super::receiver::Receiver;
 use super::spawn;
 use super::trace::TraceFile;
 use super::users::Users;
+use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::annotations::Annotations;
@@ -164,8 +165,15 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
     let mut talk = Conversation::with(child, session, proc);
-    let with =
-        With { joined: &joined, filter: filter.as_ref(), cgroup: cgroup.as_ref(), beside, receiver, pidfd_socket };
+    let with = With {
+        joined: &joined,
+        filter: filter.as_ref(),
+        cgroup: cgroup.as_ref(),
+        rdt: record.rdt.as_ref(),
+        beside,
+        receiver,
+        pidfd_socket,
+    };
     let result = converse(request, &plan, with, console, &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);
@@ -258,6 +266,7 @@ struct With<'a> {
     joined: &'a [namespaces::Joined],
     filter: Option<&'a FilterPlan>,
     cgroup: Option<&'a Cgroup>,
+    rdt: Option<&'a RdtRecord>,
     /// The container's first process, if it may be joined in its cgroup.
     beside: Option<i32>,
     receiver: Option<Receiver>,
@@ -271,10 +280,11 @@ fn converse(
     console: Console,
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
-    let With { joined, filter, cgroup, beside, receiver, pidfd_socket } = with;
+    let With { joined, filter, cgroup, rdt, beside, receiver, pidfd_socket } = with;
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
         join(cgroup, beside, talk)?;
     }
+    rdt.map_or(Ok(()), |rdt| rdt.join(talk.child.pid))?;
     talk.open(plan, joined, None, None)?;
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;
     talk.send_filter(filter)?;

@@ -10,6 +10,7 @@ use super::notify::{self, Notify};
 use super::receiver::Receiver;
 use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
+use crate::cgroup::resctrl::RdtRecord;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;
@@ -107,9 +108,19 @@ impl Container {
     /// Changes limits.
     ///
     /// # Errors
-    /// A limit that can't be set.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.running_cgroup("update")?.update(resources)
+    /// A limit or a line of resctrl's schemata that can't be set.
+    pub fn update(&self, resources: &Resources, schemata: &[String]) -> Result<()> {
+        // All that can be refused by a look is refused before anything is set.
+        let rdt = match (schemata, &self.record.rdt) {
+            ([], _) => None,
+            (_, Some(rdt)) => Some(rdt),
+            (_, None) => return Err(Error::new(Kind::State, "cannot update: the container has no resctrl group")),
+        };
+        match (rdt, resources.is_empty()) {
+            (Some(_), true) => self.must_run()?,
+            _ => self.running_cgroup("update")?.update(resources)?,
+        }
+        rdt.map_or(Ok(()), |rdt| rdt.update(schemata))
     }
 
     /// The cgroup of a container that is created, runs or is paused.
@@ -265,6 +276,7 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     if let Some(cgroup) = &record.cgroup {
         clean::remove_cgroup(cgroup)?;
     }
+    record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
     dir.remove()?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
     crate::hooks::run_all("poststop", &record.poststop, &state, None, &record.hook_output);

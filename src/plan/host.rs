@@ -29,6 +29,8 @@ pub struct Host {
     pub cgroups: Hierarchies,
     /// `RUN_OCI_SECCOMP_RECEIVER`: where the listener of a seccomp filter goes that names no place.
     pub seccomp_receiver: Option<PathBuf>,
+    /// A resctrl file system is mounted.
+    pub resctrl: bool,
     /// SELinux is enabled.
     pub selinux: bool,
     /// AppArmor is enabled.
@@ -36,7 +38,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks. LSMs only if the configuration names their labels.
+    /// Looks. LSMs and resctrl only if the configuration names them.
     ///
     /// # Errors
     /// A `/proc` or `/sys/fs/cgroup` that can't be read.
@@ -46,6 +48,7 @@ impl Host {
         let mount_label = spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
         let selinux = label(process.and_then(|p| p.selinux_label().as_ref())) || label(mount_label);
         let apparmor = label(process.and_then(|p| p.apparmor_profile().as_ref()));
+        let rdt = spec.linux().as_ref().is_some_and(|l| l.intel_rdt().is_some());
         let root = rustix::process::geteuid().is_root();
         let initial_userns = proc.in_initial_userns()?;
         Ok(Host {
@@ -55,6 +58,7 @@ impl Host {
             strategy: std::env::var(OVERRIDE).ok().filter(|name| !name.is_empty()),
             cgroups: Hierarchies::detect(proc)?,
             seccomp_receiver: std::env::var_os(RECEIVER).filter(|path| !path.is_empty()).map(PathBuf::from),
+            resctrl: rdt && crate::cgroup::resctrl::is_mounted(),
             selinux: selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: apparmor && starts_with_y("/sys/module/apparmor/parameters/enabled"),
         })

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxIntelRdt, Process, Spec};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -40,7 +40,21 @@ pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
     if !version.starts_with("1.") {
         return Err(Error::config(format!("`ociVersion`: version `{version}` is not supported; 1.0 to 1.3 are")));
     }
-    parse(text)
+    let mut spec: Spec = parse(text)?;
+    if let Some(rdt) = spec.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+        old_monitoring(text, rdt)?;
+    }
+    Ok(spec)
+}
+
+/// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.
+fn old_monitoring(text: &[u8], rdt: &mut LinuxIntelRdt) -> Result<()> {
+    let json: serde_json::Value = parse(text)?;
+    let asked = |name| json["linux"]["intelRdt"][name] == true;
+    if asked("enableCMT") || asked("enableMBM") {
+        rdt.set_enable_monitoring(Some(true));
+    }
+    Ok(())
 }
 
 /// Reads the process of `exec --process`.
@@ -99,6 +113,16 @@ mod tests {
         assert!(
             refusal(r#"{"ociVersion":"1.0.2","linux":{"namespaces":[{"type":"x"}]}}"#).contains("linux.namespaces")
         );
+    }
+
+    #[test]
+    fn monitoring_has_old_names_too() {
+        for name in ["enableCMT", "enableMBM", "enableMonitoring"] {
+            let text = format!(r#"{{"ociVersion":"1.2.0","linux":{{"intelRdt":{{"{name}":true}}}}}}"#);
+            let spec = spec_from_text(text.as_bytes()).unwrap();
+            let rdt = spec.linux().as_ref().unwrap().intel_rdt().as_ref().unwrap();
+            assert_eq!(*rdt.enable_monitoring(), Some(true), "{name}");
+        }
     }
 
     #[test]

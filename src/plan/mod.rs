@@ -19,6 +19,7 @@ mod numbers;
 pub mod options;
 pub mod process;
 mod properties;
+pub mod rdt;
 pub mod resources;
 pub mod seccomp;
 pub mod sources;
@@ -28,7 +29,7 @@ pub mod user;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Tolerance;
@@ -47,6 +48,7 @@ use net_devices::NetDevicePlan;
 use options::Propagation;
 use process::{Extras, ProcessPlan};
 use properties::{named, paths, personality, rootfs_propagation, sysctls};
+use rdt::RdtPlan;
 use seccomp::FilterPlan;
 use sources::{Source, Sources};
 use strategy::{MountApi, MountStrategy, Strategy, Wanted};
@@ -70,6 +72,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// None with `--cgroup-manager disabled`.
     pub cgroup: Option<CgroupPlan>,
+    /// The container's resctrl group.
+    pub rdt: Option<RdtPlan>,
     /// How the mounts come about.
     pub mount_strategy: MountStrategy,
     /// What to open for the child.
@@ -211,7 +215,9 @@ impl Plan {
     /// Everything that is wrong with the configuration, or that can't be honoured on this host, each with its property.
     pub fn from_spec(spec: &Spec, id: ContainerId, bundle: &Path, host: &Host, choices: Choices<'_>) -> Result<Plan> {
         let linux = spec.linux().as_ref().ok_or_else(|| Error::config("`linux` is missing"))?;
-        refuse_unbuilt(spec, linux)?;
+        if spec.vm().is_some() {
+            return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));
+        }
         let root = spec.root().as_ref().ok_or_else(|| Error::config("`root` is missing"))?;
         if root.path().as_os_str().is_empty() {
             return Err(Error::config("`root.path` is empty"));
@@ -229,6 +235,7 @@ impl Plan {
             return Err(Error::config("`linux.mountLabel`: SELinux is not enabled on this host"));
         }
 
+        let rdt = rdt::from_spec(linux, &id, host)?;
         let net_devices = net_devices::from_spec(linux, &namespaces)?;
         let hooks = Hooks::from_spec(spec)?;
         let strategy = MountStrategy::choose(&Wanted {
@@ -346,6 +353,7 @@ impl Plan {
                 let (manager, tolerance) = (choices.cgroups, choices.tolerance);
                 CgroupPlan::from_spec(linux, &id, host, (manager, tolerance), (&annotations, id_maps.as_ref()))?
             },
+            rdt,
             annotations,
             id_maps,
             sources: sources.list().to_vec(),
@@ -440,18 +448,6 @@ impl ChildPlan {
             container: None,
         })
     }
-}
-
-/// Properties that this version can't honour are refused, never ignored.
-fn refuse_unbuilt(spec: &Spec, linux: &Linux) -> Result<()> {
-    let refuse = |property: &str| Err(Error::config(format!("`{property}` is not supported yet")));
-    if linux.intel_rdt().is_some() {
-        return refuse("linux.intelRdt");
-    }
-    if spec.vm().is_some() {
-        return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));
-    }
-    Ok(())
 }
 
 fn binds_dev(mount: &MountPlan) -> bool {

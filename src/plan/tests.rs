@@ -90,7 +90,7 @@ fn the_plan_survives_the_socket() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_and_not_ignored() {
+fn what_can_not_be_had_is_refused_and_not_ignored() {
     for change in [
         r#"{"linux":{"namespaces":[{"type":"mount"}],"intelRdt":{"closID":"x"}}}"#,
         r#"{"mounts":[{"destination":"/x","source":"/x","options":["idmap","bind"]}]}"#,

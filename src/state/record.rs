@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
 use crate::cgroup::CgroupRecord;
+use crate::cgroup::resctrl::RdtRecord;
 use crate::plan::HookState;
 use crate::plan::annotations::HookOutput;
 use crate::plan::hooks::HookPlan;
@@ -26,6 +27,9 @@ pub struct Record {
     pub complete: bool,
     /// What was or will be made of control groups; None without.
     pub cgroup: Option<CgroupRecord>,
+    /// What was or will be made in resctrl.
+    #[serde(default)]
+    pub rdt: Option<RdtRecord>,
     /// The `CLONE_NEW*` flags of the namespaces that `exec` joins.
     pub namespaces: u32,
     /// Who gets the listener of the seccomp filter.

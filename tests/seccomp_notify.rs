@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use common::case::Case;
 use common::console::{Console, ConsoleSocket};
 use libseccomp::{ScmpNotifReq, ScmpNotifResp, ScmpNotifRespFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 /// A filter that notifies of calls, and whose listener goes to `agent` in the test's directory.
@@ -26,9 +27,19 @@ fn notifying(case: &mut Case, calls: &[&str]) {
     });
 }
 
+/// Whether a call waits for its answer; false once no process has the filter any more, which before Linux 6.11 only poll(2)
+/// tells of: to receive would wait for ever.
+fn asked(listener: &Console) -> bool {
+    let mut fds = [PollFd::new(&listener.fd, PollFlags::IN)];
+    poll(&mut fds, None).unwrap();
+    fds[0].revents().contains(PollFlags::IN)
+}
+
 /// Answers each call of a listener with an errno, or lets it go on, until no process has the filter any more.
 fn answer(listener: &Console, errno: Option<i32>) {
-    while let Ok(request) = ScmpNotifReq::receive(listener.fd.as_raw_fd()) {
+    while asked(listener)
+        && let Ok(request) = ScmpNotifReq::receive(listener.fd.as_raw_fd())
+    {
         let none = ScmpNotifRespFlags::empty();
         let response = match errno {
             Some(errno) => ScmpNotifResp::new_error(request.id, -errno, none),

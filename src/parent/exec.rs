@@ -155,11 +155,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         gated: false,
         preserve_fds: plan.process.preserve_fds,
     };
-    let initial = affinity::Initial::set(&plan.process.affinity.initial)?;
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
-    let (child, channel) = spawn_in(&start, cgroup.as_ref(), beside, proc, recorder)?;
-    drop(initial);
+    let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || format!("pid {}", child.pid));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
@@ -215,27 +213,33 @@ const BESIDE: &str = "EBUSY: in the cgroup of the container's first process";
 /// see [`join`].
 fn spawn_in(
     start: &spawn::Start<'_>,
+    initial: &[u32],
     cgroup: Option<&Cgroup>,
     beside: Option<i32>,
     proc: &Proc,
     recorder: &mut Recorder,
 ) -> Result<(spawn::Child, Channel)> {
-    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.into_fd().is_some()) else { return spawn::start(start) };
+    // No longer than that: where this process may run now is asked below, to be compared with the cpuset.
+    let spawn = |start: &spawn::Start<'_>| {
+        let _initial = affinity::Initial::set(initial)?;
+        spawn::start(start)
+    };
+    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.into_fd().is_some()) else { return spawn(start) };
     let in_none = spawn::Start { cgroup: None, ..*start };
     let mut moved = cgroup.why_moved(proc)?;
     let started = match moved {
-        Some(_) => spawn::start(&in_none),
-        None => match (spawn::start(start), beside) {
+        Some(_) => spawn(&in_none),
+        None => match (spawn(start), beside) {
             (Err(e), Some(init)) if e.errno() == Some(Errno::BUSY) => {
                 recorder.fallback("cgroup", || BESIDE.into());
                 let beside = cgroup.beside(init, proc)?;
                 moved = beside.why_moved(proc)?;
-                spawn::start(&spawn::Start { cgroup: beside.into_fd().filter(|_| moved.is_none()), ..*start })
+                spawn(&spawn::Start { cgroup: beside.into_fd().filter(|_| moved.is_none()), ..*start })
             }
             // An ordinary user may move no process out of a session's cgroup; systemd may, and does it for them.
             (Err(e), _) if cgroup.record().unit.is_some() && e.errno() == Some(Errno::ACCESS) => {
                 moved = Some("EACCES: moved in by systemd".into());
-                spawn::start(&in_none)
+                spawn(&in_none)
             }
             (started, _) => started,
         },

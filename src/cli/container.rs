@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::{Context, many};
 use crate::error::{Error, Kind, Result};
-use crate::parent::create::{Created, Request, create};
+use crate::parent::create::{Created, create};
 use crate::parent::foreground::{Signals, wait_for};
 use crate::parent::lifecycle::{self, Container};
+use crate::parent::request::Request;
 
 /// A command that takes an ID and nothing else.
 #[derive(Args, Debug)]
@@ -80,10 +81,7 @@ impl Create {
 impl Options {
     fn request<'a>(&'a self, context: &'a Context) -> Request<'a> {
         Request {
-            id: &self.id,
-            bundle: &self.bundle,
             config: self.config.as_deref(),
-            state: &context.state,
             pid_file: self.pid_file.as_deref(),
             console_socket: self.console_socket.as_deref(),
             no_pivot: self.no_pivot,
@@ -92,10 +90,7 @@ impl Options {
             pidfd_socket: self.pidfd_socket.as_deref(),
             cgroups: context.cgroups,
             tolerance: context.tolerance,
-            start_at_once: false,
-            detached: true,
-            signals: None,
-            trace: &context.trace,
+            ..Request::new(&self.id, &self.bundle, &context.state, &context.trace)
         }
     }
 }

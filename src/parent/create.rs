@@ -1,7 +1,7 @@
 //! `create` and `run`: from a bundle to a container that waits for `start`, or runs.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use rustix::net::SocketAddrUnix;
@@ -13,64 +13,26 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::net_devices::Moved;
-use super::notify::{self, Notify};
+use super::notify::Notify;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
+use super::request::{Planned, Request};
 use super::spawn;
-use super::trace::TraceFile;
 use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::systemd::{Systemd, Wanted};
-use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies, Tolerance};
-use crate::error::{Context, Error, Kind, Result};
+use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
+use crate::error::{Context, Kind, Result};
 use crate::hooks::Output;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
-use crate::plan::load;
-use crate::plan::process::{Extras, TerminalSize};
-use crate::plan::{CgroupManager, CgroupPlan, Choices, Plan};
+use crate::plan::process::TerminalSize;
+use crate::plan::{CgroupPlan, Plan};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
 use crate::protocol::event::Recorder;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
-use crate::state::{ContainerDir, ProcessId, Record, StateRoot, replace};
-
-/// What to create, and how.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    #[allow(missing_docs)]
-    pub id: &'a str,
-    /// The bundle's directory.
-    pub bundle: &'a Path,
-    /// Another configuration than the bundle's.
-    pub config: Option<&'a Path>,
-    #[allow(missing_docs)]
-    pub state: &'a StateRoot,
-    #[allow(missing_docs)]
-    pub pid_file: Option<&'a Path>,
-    #[allow(missing_docs)]
-    pub console_socket: Option<&'a Path>,
-    #[allow(missing_docs)]
-    pub no_pivot: bool,
-    #[allow(missing_docs)]
-    pub no_new_keyring: bool,
-    #[allow(missing_docs)]
-    pub preserve_fds: u32,
-    /// Where to send a pidfd of the first process.
-    pub pidfd_socket: Option<&'a Path>,
-    /// `--cgroup-manager`.
-    pub cgroups: CgroupManager,
-    /// `--rootless`; None where the host is to decide.
-    pub tolerance: Option<Tolerance>,
-    /// Do not wait for `start`.
-    pub start_at_once: bool,
-    /// The caller does not stay to relay a terminal.
-    pub detached: bool,
-    /// Held completely before the payload may run: from then on they are its.
-    pub signals: Option<&'a Signals>,
-    #[allow(missing_docs)]
-    pub trace: &'a TraceFile,
-}
+use crate::state::{ContainerDir, ProcessId, Record, replace};
 
 /// A container that was created.
 #[derive(Debug)]
@@ -114,32 +76,8 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
     // Everything that can be refused is refused here, before anything is made.
     let since = recorder.now();
-    let id = ContainerId::parse(request.id)?;
-    request.state.must_be_free(&id)?;
-    let bundle = absolute(request.bundle)?;
-    let config = request.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
-    let (spec, text) = load::spec(&config)?;
+    let Planned { mut plan, host, text, config, caller } = request.planned()?;
     let proc = request.state.proc();
-    let host = Host::look_for_mounts(&spec, proc)?;
-    let keyring = format!("_ses.{id}");
-    let extras = Extras {
-        preserve_fds: request.preserve_fds,
-        listen_fds: listen_fds(),
-        keyring: (!request.no_new_keyring).then_some(&keyring),
-    };
-    let trace = request.trace.is_on();
-    let caller = notify::wanted()?;
-    let notify = caller.as_ref().map(|_| request.state.notify_dir(&id));
-    let choices = Choices {
-        no_pivot: request.no_pivot,
-        cgroups: request.cgroups,
-        tolerance: request.tolerance,
-        trace,
-        notify: notify.as_deref(),
-        extras,
-    };
-    let mut plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
-    check_rootfs(&plan.rootfs)?;
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
@@ -439,32 +377,4 @@ fn after_failure(plan: &Plan) {
 /// The directory can't be written.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     replace(path, pid.to_string().as_bytes()).context(|| format!("write the pid file `{}`", path.display()))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    let bundle = std::fs::canonicalize(path).context(|| format!("open the bundle `{}`", path.display()))?;
-    match bundle.is_dir() {
-        true => Ok(bundle),
-        false => Err(Error::new(Kind::Usage, format!("the bundle `{}` is not a directory", path.display()))),
-    }
-}
-
-fn check_rootfs(rootfs: &Path) -> Result<()> {
-    let doing = || format!("open the rootfs `{}`", rootfs.display());
-    match std::fs::metadata(rootfs) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::call(doing(), rustix::io::Errno::NOTDIR)),
-        // Of an ordinary user's own making, behind a directory that only the container's root may enter.
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        Err(e) => Err(e).context(doing).map_err(|e| e.advise("unpack an image there, or set `root.path`")),
-    }
-}
-
-/// How many listening sockets the caller passes to this very process; sd_listen_fds(3).
-pub fn listen_fds() -> u32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    match number("LISTEN_PID") {
-        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
-        _ => 0,
-    }
 }

@@ -24,6 +24,7 @@ pub mod notify;
 mod pidfd;
 mod pinned;
 mod receiver;
+pub mod request;
 mod sources;
 mod spawn;
 mod stage;

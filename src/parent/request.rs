@@ -1,0 +1,153 @@
+//! What is asked of `create` and `run`, and the plan that comes of it.
+
+use std::path::{Path, PathBuf};
+
+use rustix::net::SocketAddrUnix;
+
+use super::foreground::Signals;
+use super::notify;
+use super::trace::TraceFile;
+use crate::cgroup::Tolerance;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::host::Host;
+use crate::plan::id::ContainerId;
+use crate::plan::load;
+use crate::plan::process::Extras;
+use crate::plan::{CgroupManager, Choices, Plan};
+use crate::state::StateRoot;
+
+/// What to create, and how.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    #[allow(missing_docs)]
+    pub id: &'a str,
+    /// The bundle's directory.
+    pub bundle: &'a Path,
+    /// Another configuration than the bundle's.
+    pub config: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub state: &'a StateRoot,
+    #[allow(missing_docs)]
+    pub pid_file: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub console_socket: Option<&'a Path>,
+    #[allow(missing_docs)]
+    pub no_pivot: bool,
+    #[allow(missing_docs)]
+    pub no_new_keyring: bool,
+    #[allow(missing_docs)]
+    pub preserve_fds: u32,
+    /// Where to send a pidfd of the first process.
+    pub pidfd_socket: Option<&'a Path>,
+    /// `--cgroup-manager`.
+    pub cgroups: CgroupManager,
+    /// `--rootless`; None where the host is to decide.
+    pub tolerance: Option<Tolerance>,
+    /// Do not wait for `start`.
+    pub start_at_once: bool,
+    /// The caller does not stay to relay a terminal.
+    pub detached: bool,
+    /// Held completely before the payload may run: from then on they are its.
+    pub signals: Option<&'a Signals>,
+    #[allow(missing_docs)]
+    pub trace: &'a TraceFile,
+}
+
+/// A plan, and what was read for it.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) host: Host,
+    /// The configuration as it is.
+    pub(super) text: Vec<u8>,
+    /// Where it is.
+    pub(super) config: PathBuf,
+    /// Who wants to be told when the service is ready.
+    pub(super) caller: Option<SocketAddrUnix>,
+}
+
+impl<'a> Request<'a> {
+    /// A container that waits for `start`, with what the commands have where no option says otherwise.
+    pub fn new(id: &'a str, bundle: &'a Path, state: &'a StateRoot, trace: &'a TraceFile) -> Request<'a> {
+        Request {
+            id,
+            bundle,
+            config: None,
+            state,
+            pid_file: None,
+            console_socket: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            pidfd_socket: None,
+            cgroups: CgroupManager::default(),
+            tolerance: None,
+            start_at_once: false,
+            detached: true,
+            signals: None,
+            trace,
+        }
+    }
+
+    /// What would be made, and none of it made.
+    ///
+    /// # Errors
+    /// What is wrong with the request or the bundle, or can't be had on this host.
+    pub fn plan(&self) -> Result<Plan> {
+        self.planned().map(|planned| planned.plan)
+    }
+
+    pub(super) fn planned(&self) -> Result<Planned> {
+        let id = ContainerId::parse(self.id)?;
+        self.state.must_be_free(&id)?;
+        let bundle = absolute(self.bundle)?;
+        let config = self.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
+        let (spec, text) = load::spec(&config)?;
+        let host = Host::look_for_mounts(&spec, self.state.proc())?;
+        let keyring = format!("_ses.{id}");
+        let caller = notify::wanted()?;
+        let notify = caller.as_ref().map(|_| self.state.notify_dir(&id));
+        let choices = Choices {
+            no_pivot: self.no_pivot,
+            cgroups: self.cgroups,
+            tolerance: self.tolerance,
+            trace: self.trace.is_on(),
+            notify: notify.as_deref(),
+            extras: Extras {
+                preserve_fds: self.preserve_fds,
+                listen_fds: listen_fds(),
+                keyring: (!self.no_new_keyring).then_some(&keyring),
+            },
+        };
+        let plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
+        check_rootfs(&plan.rootfs)?;
+        Ok(Planned { plan, host, text, config, caller })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let bundle = std::fs::canonicalize(path).context(|| format!("open the bundle `{}`", path.display()))?;
+    match bundle.is_dir() {
+        true => Ok(bundle),
+        false => Err(Error::new(Kind::Usage, format!("the bundle `{}` is not a directory", path.display()))),
+    }
+}
+
+fn check_rootfs(rootfs: &Path) -> Result<()> {
+    let doing = || format!("open the rootfs `{}`", rootfs.display());
+    match std::fs::metadata(rootfs) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Error::call(doing(), rustix::io::Errno::NOTDIR)),
+        // Of an ordinary user's own making, behind a directory that only the container's root may enter.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) => Err(e).context(doing).map_err(|e| e.advise("unpack an image there, or set `root.path`")),
+    }
+}
+
+/// How many listening sockets the caller passes to this very process; sd_listen_fds(3).
+pub fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -9,10 +9,13 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::Filesystem;
 use crate::plan::options::Attrs;
-use crate::plan::strategy::FSCONFIG_STRING;
+use crate::plan::strategy::{FSCONFIG_STRING, NOT_FOR_FSCONFIG};
 
 /// Why fsconfig(2) can't be told all that is asked for.
-pub(crate) fn too_long_for_fsconfig(fs: &Filesystem) -> Option<String> {
+pub(crate) fn unfit_for_fsconfig(fs: &Filesystem) -> Option<String> {
+    if fs.superblock.iter().any(|word| word == NOT_FOR_FSCONFIG) {
+        return Some(format!("it has no `{NOT_FOR_FSCONFIG}`"));
+    }
     let (key, _) = fs.data.iter().find(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_STRING))?;
     Some(format!("the value of `{key}` has over {FSCONFIG_STRING} bytes"))
 }
@@ -49,7 +52,8 @@ fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Er
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
     let named = |what: &str| format!("fsconfig `{what}`");
     fsconfig_set_string(context, "source", &*fs.source).map_err(|e| (named("source"), e))?;
-    for flag in &fs.superblock {
+    // `silent` is about what mount(2) prints to the kernel's log, which this call does not.
+    for flag in fs.superblock.iter().filter(|flag| *flag != "silent") {
         fsconfig_set_flag(context, flag.as_str()).map_err(|e| (named(flag), e))?;
     }
     for (key, value) in &fs.data {

@@ -21,6 +21,9 @@ const MAX_SYMLINKS: usize = 40;
 /// How often a lookup is tried again that a rename elsewhere has disturbed (EAGAIN).
 const MAX_RETRIES: usize = 128;
 
+/// What the container's processes trust to be what it is called.
+const TRUSTED: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// A place to mount on.
 pub(crate) struct Target {
     /// O_PATH.
@@ -113,22 +116,46 @@ impl Places {
     /// # Errors
     /// What is there is of the other kind.
     pub(super) fn mount_point(&self, kind: FileType, path: &Path, plain: bool) -> Result<Target> {
+        // What mounts on `/proc`, `/sys` and `/dev` decides what the container's processes trust: no symlink stands in.
+        let plain = plain || TRUSTED.iter().any(|trusted| path == Path::new(trusted));
         match (kind, plain) {
-            (FileType::Directory, false) => self.directory(path),
             (FileType::Directory, true) => self.plain_directory(path),
-            (_, false) => self.file(path),
             (_, true) => self.plain_file(path),
+            (FileType::Directory, false) => self.led_nowhere_trusted(path, self.directory(path)?),
+            (_, false) => self.led_nowhere_trusted(path, self.file(path)?),
         }
     }
 
-    /// Where a new file system is to be mounted. What mounts on `/proc`, `/sys` and `/dev` decides what the container's
-    /// processes trust: no symlink stands in for these.
+    /// Refuses a mount that a symlink of the image leads to the container's root, or to what its processes trust: that
+    /// would be covered, though the configuration names another place.
+    fn led_nowhere_trusted(&self, path: &Path, target: Target) -> Result<Target> {
+        let plainly = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        if rustix::fs::openat2(&self.root, path, flags, Mode::empty(), plainly).is_ok() {
+            return Ok(target);
+        }
+        let of = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).context(|| "fstat").map(|stat| (stat.st_dev, stat.st_ino));
+        let led = of(target.fd.as_fd())?;
+        for trusted in ["/"].iter().chain(&TRUSTED) {
+            let there = match *trusted {
+                "/" => Some(of(self.root.as_fd())?),
+                name => self.find(Path::new(name))?.map(|there| of(there.fd.as_fd())).transpose()?,
+            };
+            if there == Some(led) {
+                let what =
+                    format!("the image's `{}` leads to `{trusted}`, which the mount would cover", path.display());
+                return Err(Error::system(what).advise("name the place itself as the destination"));
+            }
+        }
+        Ok(target)
+    }
+
+    /// Where a new file system is to be mounted.
     ///
     /// # Errors
     /// What is there is no directory.
     pub(super) fn for_filesystem(&self, path: &Path, plain: bool) -> Result<Target> {
-        let trusted = matches!(path.to_str(), Some("/proc" | "/sys" | "/dev"));
-        self.mount_point(FileType::Directory, path, plain || trusted)
+        self.mount_point(FileType::Directory, path, plain)
     }
 
     /// The directory at a path, made with its parents (0755) if nothing is there.
@@ -280,7 +307,7 @@ fn make_one(dir: BorrowedFd<'_>, name: &OsStr, file: bool) -> Result<()> {
         Err(errno) => {
             let error = Error::call(format!("{} `{}`", if file { "mknod" } else { "mkdir" }, name.display()), errno);
             Err(match errno {
-                Errno::ROFS => error.advise("make it in the rootfs, or set `root.readonly` to false"),
+                Errno::ROFS => error.advise("make it before what holds it is read-only"),
                 _ => error,
             })
         }

@@ -11,11 +11,12 @@ use crate::plan::options::{Attrs, attr};
 
 /// Mounts all hierarchies of the container.
 pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: Destination<'_>, changes: Changes) -> Result<()> {
-    let readonly = changes.attrs.set & attr::RDONLY;
+    let readonly = (changes.attrs.set | changes.recursive.set) & attr::RDONLY;
     let frame = Filesystem::tmpfs(Some("755"));
     // Writable while directories are made in it.
-    let writable = Attrs { set: changes.attrs.set & !attr::RDONLY, ..changes.attrs };
-    mounter.filesystem(&frame, at, Changes { attrs: writable, ..changes })?;
+    let writable = |attrs: Attrs| Attrs { set: attrs.set & !attr::RDONLY, ..attrs };
+    let open = Changes { attrs: writable(changes.attrs), recursive: writable(changes.recursive), ..changes };
+    mounter.filesystem(&frame, at, open)?;
     for entry in &cgroup.entries {
         let place = at.path.join(&entry.name);
         mount_entry(mounter, entry, &place, changes).context(|| format!("hierarchy `{}`", entry.name))?;

@@ -153,7 +153,9 @@ fn make_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root
 }
 
 fn make_batch_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
-    let targets: Vec<Target> = indexes.iter().map(|i| mount_point(&all[*i], dev, root)).collect::<Result<_>>()?;
+    let target =
+        |device: &DevicePlan| mount_point(device, dev, root).context(|| format!("device `{}`", device.path.display()));
+    let targets: Vec<Target> = indexes.iter().map(|i| target(&all[*i])).collect::<Result<_>>()?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     legacy::filesystem("tmpfs", "tmpfs", flags, "mode=755", dev.fd.as_fd(), proc).context(|| "stage device nodes")?;
     let stage = root.places.directory(Path::new("/dev"))?;

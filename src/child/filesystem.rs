@@ -23,6 +23,7 @@ pub(super) fn mount_by_path(fs: &Filesystem, attrs: Attrs, target: BorrowedFd<'_
             "dirsync" => flags |= MountFlags::DIRSYNC,
             "lazytime" => flags |= MountFlags::LAZYTIME,
             "mand" => flags |= MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
+            "iversion" => flags |= MountFlags::from_bits_retain(libc::MS_I_VERSION as _),
             "silent" => flags |= MountFlags::SILENT,
             word => data.push(word.to_owned()),
         }

@@ -59,11 +59,15 @@ fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountAp
         },
         recursive: mount.recursive_attrs,
         propagation: Some(mount.propagation),
+        // What is there may be shared.
+        below_shared: true,
     };
+    let (before, after) = changes.around_attach();
     let mut recorder = Recorder::new(Side::Parent, false);
-    let left = changes.make(tree, api, &mut recorder)?;
+    let left = before.make(tree, api, &mut recorder)?;
     tree::attach(tree, target.fd.as_fd()).context(|| "move_mount")?;
     let finished = left.map_or(Ok(()), |left| by_path(left, tree, proc));
+    let finished = finished.and_then(|()| tree::change_attached(tree, after, api, proc, &mut recorder));
     finished.map_err(|error| match unmount(tree, proc) {
         Ok(()) => error,
         Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),

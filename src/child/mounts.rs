@@ -81,8 +81,12 @@ fn options(mount: &MountPlan) -> String {
 impl Mounter<'_> {
     /// Mounts one and says by which mechanism.
     fn mount(&mut self, mount: &MountPlan) -> Result<&'static str> {
-        let changes =
-            Changes { attrs: mount.attrs, recursive: mount.recursive_attrs, propagation: Some(mount.propagation) };
+        let changes = Changes {
+            attrs: mount.attrs,
+            recursive: mount.recursive_attrs,
+            propagation: Some(mount.propagation),
+            below_shared: mount.below_shared,
+        };
         let destination = Destination { path: &mount.destination, nofollow: mount.nofollow };
         match &mount.what {
             What::Bind(bind) => self.bind(bind, destination, changes),
@@ -120,12 +124,18 @@ impl Mounter<'_> {
             return self.copy_symlink(tree.as_fd(), destination.path);
         }
         let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
-        let left = changes.make(tree.as_fd(), self.root.api, &mut self.session.recorder)?;
-        tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
+        self.attach(tree.as_fd(), target.fd.as_fd(), changes)
+    }
+
+    /// Changes a detached tree and attaches it.
+    fn attach(&mut self, tree: BorrowedFd<'_>, target: BorrowedFd<'_>, changes: Changes) -> Result<()> {
+        let (before, after) = changes.around_attach();
+        let left = before.make(tree, self.root.api, &mut self.session.recorder)?;
+        tree::attach(tree, target).context(|| "move_mount")?;
         if let Some(left) = left {
-            left.make_by_path(tree.as_fd(), self.proc)?;
+            left.make_by_path(tree, self.proc)?;
         }
-        Ok(())
+        tree::change_attached(tree, after, self.root.api, self.proc, &mut self.session.recorder)
     }
 
     fn bind_by_path(
@@ -151,8 +161,17 @@ impl Mounter<'_> {
             return self.copy_symlink(source.as_fd(), destination.path).map(|()| "the same symlink");
         }
         let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
-        legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc)?;
-        let mount = self.reopen(destination)?;
+        legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc).map_err(|e| match e.errno() {
+            Some(Errno::INVAL) if !bind.recursive => e.advise(ONE_OF_A_LOCKED_TREE),
+            _ => e,
+        })?;
+        // A symlink that was mounted would lead away from its mount.
+        let nofollow = destination.nofollow || source_type == FileType::Symlink;
+        let mount = self.reopen(Destination { nofollow, ..destination })?;
+        if !same_file(mount.as_fd(), source.as_fd())? {
+            let what = format!("reopen `{}`: something else than what was mounted there", destination.path.display());
+            return Err(Error::system(what).advise("mount on the place itself, not on a symlink to it"));
+        }
         tree::change_attached(mount.as_fd(), changes, self.root.api, self.proc, &mut self.session.recorder)?;
         Ok("mount(2)")
     }
@@ -198,18 +217,14 @@ impl Mounter<'_> {
             },
         };
         // What was given to fsmount, and that a new mount under a private one is private, needs no call.
-        let private = changes.propagation.filter(|(p, _)| *p != Propagation::Private);
-        let rest = Changes { attrs: Attrs { set: sealed, clear: 0 }, propagation: private, ..changes };
+        let propagation = changes.propagation.filter(|(p, _)| changes.below_shared || *p != Propagation::Private);
+        let rest = Changes { attrs: Attrs { set: sealed, clear: 0 }, propagation, ..changes };
         match made {
             Made::Detached(mount) => {
                 if fs.tmpcopyup {
                     copy_up(target.fd.as_fd(), mount.as_fd())?;
                 }
-                let left = rest.make(mount.as_fd(), self.root.api, &mut self.session.recorder)?;
-                tree::attach(mount.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
-                if let Some(left) = left {
-                    left.make_by_path(mount.as_fd(), self.proc)?;
-                }
+                self.attach(mount.as_fd(), target.fd.as_fd(), rest)?;
                 Ok(how)
             }
             Made::ByPath(why) => {
@@ -264,7 +279,7 @@ impl Mounter<'_> {
         if !self.root.api.fsopen || !self.root.api.moves_mounts() {
             return Ok(Made::ByPath("no fsopen, or no move_mount, in this strategy".into()));
         }
-        if let Some(why) = crate::filesystem::too_long_for_fsconfig(fs) {
+        if let Some(why) = crate::filesystem::unfit_for_fsconfig(fs) {
             return Ok(Made::ByPath(why));
         }
         crate::filesystem::make(fs, attrs).map(Made::Detached).map_err(|e| self.explain(fs, e))
@@ -286,6 +301,12 @@ impl Mounter<'_> {
             None => Err(Error::call(format!("reopen `{}`", path.display()), Errno::NOENT)),
         }
     }
+}
+
+fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
+    let stat = |fd| rustix::fs::fstat(fd).context(|| "fstat");
+    let (one, other) = (stat(one)?, stat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// `tmpcopyup`: copies what a directory holds into the tmpfs that will cover it, with the directory's own mode and

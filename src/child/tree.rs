@@ -37,9 +37,21 @@ pub(super) struct Changes {
     pub(super) recursive: Attrs,
     /// With whether it is recursive.
     pub(super) propagation: Option<(Propagation, bool)>,
+    /// Propagation is set once the tree is attached: below a shared mount all of it has become shared by that.
+    pub(super) below_shared: bool,
 }
 
 impl Changes {
+    /// What is made before a tree is attached, and what after it.
+    pub(super) fn around_attach(self) -> (Changes, Changes) {
+        match self.below_shared {
+            true => {
+                (Changes { propagation: None, ..self }, Changes { propagation: self.propagation, ..Changes::default() })
+            }
+            false => (self, Changes::default()),
+        }
+    }
+
     /// As few mount_setattr calls as the changes need: what goes for all mounts in one, the rest in another.
     fn calls(&self) -> impl Iterator<Item = (bool, MountAttr)> {
         let mut top = MountAttr { set: self.attrs.set, clear: self.attrs.clear, ..MountAttr::default() };
@@ -66,7 +78,15 @@ impl Changes {
                     let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
                     mount_setattr(tree, recursive, &attr).context(|| format!("mount_setattr {}", describe(&attr)))?;
                 }
-                Err(errno) => return Err(Error::call(format!("mount_setattr {}", describe(&attr)), errno)),
+                Err(errno) => {
+                    let error = Error::call(format!("mount_setattr {}", describe(&attr)), errno);
+                    return Err(match errno {
+                        Errno::PERM => {
+                            error.advise("a user namespace can't change the flags that the host has on a mount")
+                        }
+                        _ => error,
+                    });
+                }
             }
         }
         Ok(None)
@@ -89,7 +109,16 @@ impl Changes {
 
 /// A mount's attributes as the user wrote them, for errors.
 fn describe(attr: &MountAttr) -> String {
-    format!("(set {:#x}, clear {:#x}, propagation {:#x})", attr.set, attr.clear, attr.propagation)
+    let mut words: Vec<String> = attr::words(attr.set).map(str::to_owned).collect();
+    // Clearing the access-time field is how another is set.
+    let atime =
+        if attr.set & attr::ATIME == 0 && attr.clear & attr::ATIME != 0 { Some("relatime".to_owned()) } else { None };
+    words.extend(atime);
+    words.extend(attr::words(attr.clear & !attr::ATIME).map(|word| format!("not {word}")));
+    if attr.propagation != 0 {
+        words.push(format!("propagation {:#x}", attr.propagation));
+    }
+    format!("`{}`", words.join(","))
 }
 
 /// Changes the mount at an fd that is attached already, in whichever way the kernel has.

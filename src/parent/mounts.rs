@@ -168,7 +168,7 @@ fn make(fs: &Filesystem, attrs: Attrs, other_pids: bool) -> Result<OwnedFd> {
     // What is filled first is made read-only when it is.
     let sealed = if fs.tmpcopyup { attr::RDONLY } else { 0 };
     let attrs = Attrs { set: attrs.set & !sealed, ..attrs };
-    if let Some(why) = filesystem::too_long_for_fsconfig(fs) {
+    if let Some(why) = filesystem::unfit_for_fsconfig(fs) {
         return Err(Error::config(why));
     }
     if fs.fstype != "proc" || !other_pids {

@@ -29,16 +29,20 @@ pub struct MountPlan {
     pub recursive_attrs: Attrs,
     /// With whether it is recursive.
     pub propagation: (Propagation, bool),
+    /// A mount before it is shared: what is attached below that becomes so too, and its propagation is set afterwards.
+    pub below_shared: bool,
 }
 
 impl MountPlan {
     /// Of a read-only file system on `/dev`: lets it be filled first. Returns whether it is one.
     pub(super) fn open_dev(&mut self) -> bool {
         let What::Filesystem(fs) = &mut self.what else { return false };
-        if self.destination != Path::new("/dev") || self.attrs.set & attr::RDONLY == 0 {
+        let readonly = (self.attrs.set | self.recursive_attrs.set) & attr::RDONLY != 0;
+        if self.destination != Path::new("/dev") || !readonly {
             return false;
         }
         self.attrs.set &= !attr::RDONLY;
+        self.recursive_attrs.set &= !attr::RDONLY;
         fs.superblock.retain(|word| word != "ro");
         true
     }
@@ -149,7 +153,14 @@ pub(super) struct Surroundings<'a> {
 /// Plans all mounts; each source gets a slot.
 pub(super) fn from_spec(spec: &Spec, around: &Surroundings<'_>, sources: &mut Sources) -> Result<Vec<MountPlan>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts.map(|(i, mount)| one(mount, &format!("mounts[{i}]"), around, sources)).collect()
+    let mut shared = false;
+    let mut plan = |(i, mount)| -> Result<MountPlan> {
+        let planned = one(mount, &format!("mounts[{i}]"), around, sources)?;
+        let below_shared = shared;
+        shared |= planned.propagation.0 == Propagation::Shared;
+        Ok(MountPlan { below_shared, ..planned })
+    };
+    mounts.map(&mut plan).collect()
 }
 
 fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
@@ -171,7 +182,9 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
         "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
         _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, sources)),
     };
-    Ok(MountPlan { destination, nofollow, what, attrs, recursive_attrs, propagation })
+    // `rro` holds whatever is said without the `r`, before or after it: under every runtime it is made last.
+    let attrs = attrs.but(recursive_attrs);
+    Ok(MountPlan { destination, nofollow, what, attrs, recursive_attrs, propagation, below_shared: false })
 }
 
 /// The mapping of a bind mount's IDs. Decided here, since the path-based way has none.
@@ -204,6 +217,9 @@ fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
     let refuse = |why: String| Err(Error::config(format!("`{at}.options`: {why}")));
     if options.bind.is_none() && typ != "bind" && (options.source_nofollow || options.copy_symlink) {
         return refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
+    }
+    if options.tmpcopyup && (options.bind.is_some() || typ != "tmpfs") {
+        return refuse("`tmpcopyup` is about a tmpfs".into());
     }
     if matches!(typ, "cgroup" | "cgroup2")
         && let Some((key, _)) = options.data.first()
@@ -334,6 +350,7 @@ pub(super) fn notify(dir: &Path, sources: &mut Sources) -> MountPlan {
         attrs: Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 },
         recursive_attrs: Attrs::default(),
         propagation: (Propagation::Private, true),
+        below_shared: false,
     }
 }
 

@@ -54,6 +54,12 @@ impl Attrs {
         self.clear = (self.clear & !mask) | if mask & attr::ATIME != 0 { mask } else { mask & !value };
     }
 
+    /// Without what others decide too.
+    pub(super) fn but(self, others: Attrs) -> Attrs {
+        let decided = others.set | others.clear;
+        Attrs { set: self.set & !decided, clear: self.clear & !decided }
+    }
+
     /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
         self.set == 0 && self.clear == 0
@@ -224,7 +230,9 @@ impl Options {
                 }
                 "idmap" | "ridmap" => self.mapped_by = Some(MappedBy { recursive: word == "ridmap", lines: None }),
                 _ => self.data.push(match word.split_once('=') {
-                    Some(("idmap" | "ridmap", "")) => return Err("the mapping is empty"),
+                    Some(("idmap" | "ridmap", lines)) if lines.split(';').all(str::is_empty) => {
+                        return Err("the mapping is empty");
+                    }
                     Some((name @ ("idmap" | "ridmap"), lines)) => {
                         self.mapped_by = Some(MappedBy { recursive: name == "ridmap", lines: Some(lines.into()) });
                         return Ok(());

@@ -228,7 +228,8 @@ impl Wanted<'_> {
     /// Whether the parent can make a file system that names paths of the host. In a user namespace's name it can't: the
     /// instance would act with the host's rights.
     fn parent_makes(&self, mount: &Mount) -> bool {
-        let fits = mount.options().iter().flatten().all(|word| word.len() <= FSCONFIG_STRING);
+        let fits =
+            mount.options().iter().flatten().all(|word| word.len() <= FSCONFIG_STRING && word != NOT_FOR_FSCONFIG);
         self.host.root && self.host.mount_api.fsopen && !self.namespaces.has_user() && fits
     }
 
@@ -253,6 +254,9 @@ const NAMES_HOST: &str = "a file system that the parent can't make names a path 
 
 /// fsconfig(2) takes no longer string.
 pub(crate) const FSCONFIG_STRING: usize = 255;
+
+/// An option that mount(2) has alone, as `MS_I_VERSION`.
+pub(crate) const NOT_FOR_FSCONFIG: &str = "iversion";
 
 /// File systems that are made of nothing but memory and the kernel's own state, whatever their source is called.
 const OF_THE_KERNEL: [&str; 14] = [

@@ -173,9 +173,21 @@ impl Proc {
     /// # Errors
     /// The call and the path.
     pub(crate) fn own_fds(&self) -> Result<Vec<i32>> {
-        let doing = || "read `/proc/self/fd`";
-        let fds = self.open_file("self/fd", OFlags::RDONLY | OFlags::DIRECTORY).context(doing)?;
-        let entries = rustix::fs::Dir::read_from(&fds).context(doing)?;
+        self.own_numbers("self/fd")
+    }
+
+    /// How many threads the caller has.
+    ///
+    /// # Errors
+    /// A directory that can't be read.
+    pub(crate) fn own_threads(&self) -> Result<usize> {
+        self.own_numbers("self/task").map(|threads| threads.len())
+    }
+
+    fn own_numbers(&self, dir: &str) -> Result<Vec<i32>> {
+        let doing = || format!("read `/proc/{dir}`");
+        let opened = self.open_file(dir, OFlags::RDONLY | OFlags::DIRECTORY).context(doing)?;
+        let entries = rustix::fs::Dir::read_from(&opened).context(doing)?;
         let mut numbers = vec![];
         for entry in entries {
             let entry = entry.context(doing)?;

@@ -49,7 +49,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
         set_dumpable(false)?;
     }
     if ours.fork {
-        fork(session)?;
+        fork(session, proc.own_threads()?)?;
     }
     if let Some(offsets) = &ours.time_offsets {
         // This process is in the time namespace now: its clock is ahead of the host's.
@@ -118,11 +118,11 @@ fn become_root(keep_groups: bool) -> Result<()> {
 }
 
 /// A pid or time namespace holds only processes born into it: goes on in a new process, which the parent waits for.
-fn fork(session: &mut ChildSession) -> Result<()> {
+fn fork(session: &mut ChildSession, threads: usize) -> Result<()> {
     // The new process must not speak before the old one has named it.
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (named, naming) = pipe().context(|| "pipe")?;
-    match fork_sibling().context(|| "clone into the pid namespace")? {
+    match fork_sibling(threads).context(|| "clone into the pid namespace")? {
         Forked::Parent(pid) => {
             session.send(ToParent::Forked { pid }, &[])?;
             std::process::exit(0);

@@ -342,7 +342,7 @@ fn place(cgroup: &CgroupPlan, host: &Host, proc: &Proc) -> Result<(Option<Cgroup
         let record = host.cgroups.record(&cgroup.path, proc).context(|| "plan the cgroup")?;
         return Ok((Some(record), None));
     };
-    let mut systemd = Systemd::connect(host.is_machine_root())?;
+    let mut systemd = Systemd::connect(host.is_machine_root(), proc)?;
     let record = systemd.record(unit, host.cgroups.layout())?;
     Ok((Some(record), Some(systemd)))
 }

@@ -270,7 +270,7 @@ pub enum Forked {
     Child,
 }
 
-/// Forks the calling *single-threaded* process; with `CLONE_PARENT`, so that the new process is its sibling and the
+/// Forks the calling *single-threaded* process, which has `threads` threads by what procfs says; with `CLONE_PARENT`, so that the new process is its sibling and the
 /// runtime, not this process, waits for it.
 ///
 /// # Errors
@@ -278,8 +278,8 @@ pub enum Forked {
 ///
 /// # Panics
 /// If the process has more than one thread: the copy of a lock that another thread holds would never open.
-pub fn fork_sibling() -> Result<Forked, Errno> {
-    assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "fork of a threaded process");
+pub fn fork_sibling(threads: usize) -> Result<Forked, Errno> {
+    assert_eq!(threads, 1, "fork of a threaded process");
     // SAFETY: a fork of a process with one thread (checked above): the copy holds no foreign lock, and all of Rust's
     // and the C library's state in it is consistent.
     let ret = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0usize, 0usize, 0usize, 0usize) };

@@ -11,6 +11,7 @@ use super::{UnitPlan, UnitRecord};
 use crate::cgroup::layout::Layout;
 use crate::cgroup::record::CgroupRecord;
 use crate::error::{Context, Error, Kind, Result};
+use crate::procfs::Proc;
 
 /// How long a job may take. Starting and stopping a scope whose processes are dead waits for nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,10 +33,10 @@ impl Systemd {
     ///
     /// # Errors
     /// There is none, with its address.
-    pub fn connect(machine_root: bool) -> Result<Systemd> {
+    pub(crate) fn connect(machine_root: bool, proc: &Proc) -> Result<Systemd> {
         let variable = |name: &str| std::env::var(name).ok();
         let root = rustix::process::geteuid().is_root();
-        let uid = if machine_root { 0 } else { outer_uid()? };
+        let uid = if machine_root { 0 } else { outer_uid(proc)? };
         let addresses = addresses(&Surroundings { variable: &variable, uid, root, machine_root });
         Systemd::at(&addresses)
     }
@@ -232,12 +233,12 @@ fn exists(unit: &str) -> Error {
 
 /// The user's ID in the initial user namespace: podman says it to those it runs in its own; else the namespace's map
 /// has it, if it is not nested.
-fn outer_uid() -> Result<u32> {
+fn outer_uid(proc: &Proc) -> Result<u32> {
     let said = std::env::var("_CONTAINERS_ROOTLESS_UID").ok().and_then(|uid| uid.parse().ok());
     if let Some(uid) = said {
         return Ok(uid);
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map").context(|| "read `/proc/self/uid_map`")?;
+    let map = proc.read("self/uid_map")?;
     let own = rustix::process::geteuid().as_raw();
     Ok(map_uid(&map, own).unwrap_or(own))
 }

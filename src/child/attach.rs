@@ -14,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::sys::identity;
 
 /// How many symlinks one path may go through; the kernel's own limit.
 const MAX_SYMLINKS: usize = 40;
@@ -67,7 +68,7 @@ impl Places {
 
     /// Opens what is at a path, symlinks followed inside the root; None if nothing is.
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
-        match self.open_in_root(path, flags) {
+        match self.open_in_root(path, flags, self.strict) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
             // A filter that does not know the call may answer EPERM, which opening a path never does.
@@ -77,9 +78,9 @@ impl Places {
         }
     }
 
-    fn open_in_root(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn open_in_root(&self, path: &Path, flags: OFlags, straight: bool) -> Result<OwnedFd, Errno> {
         let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        resolve.set(ResolveFlags::NO_SYMLINKS, self.strict);
+        resolve.set(ResolveFlags::NO_SYMLINKS, straight);
         let mut tries = 0;
         loop {
             match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -119,35 +120,52 @@ impl Places {
         // What mounts on `/proc`, `/sys` and `/dev` decides what the container's processes trust: no symlink stands in.
         let plain = plain || TRUSTED.iter().any(|trusted| path == Path::new(trusted));
         match (kind, plain) {
-            (FileType::Directory, true) => self.plain_directory(path),
-            (_, true) => self.plain_file(path),
-            (FileType::Directory, false) => self.led_nowhere_trusted(path, self.directory(path)?),
-            (_, false) => self.led_nowhere_trusted(path, self.file(path)?),
+            (FileType::Directory, true) => return self.plain_directory(path),
+            (_, true) => return self.plain_file(path),
+            _ => {}
         }
+        let straight = self.straight(path);
+        let led = straight.is_none();
+        let missing = if kind == FileType::Directory { Missing::Directory } else { Missing::File };
+        let target = straight.map_or_else(|| self.place(path, missing), Ok)?;
+        let target = match kind {
+            FileType::Directory => a_directory(target, path)?,
+            _ => no_directory(target, path)?,
+        };
+        // Only a symlink leads from one of these names to another.
+        if led {
+            self.must_not_be_trusted(path, &target)?;
+        }
+        Ok(target)
     }
 
     /// Refuses a mount that a symlink of the image leads to the container's root, or to what its processes trust: that
     /// would be covered, though the configuration names another place.
-    fn led_nowhere_trusted(&self, path: &Path, target: Target) -> Result<Target> {
-        let plainly = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        if rustix::fs::openat2(&self.root, path, flags, Mode::empty(), plainly).is_ok() {
-            return Ok(target);
-        }
-        let of = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).context(|| "fstat").map(|stat| (stat.st_dev, stat.st_ino));
-        let led = of(target.fd.as_fd())?;
+    fn must_not_be_trusted(&self, path: &Path, target: &Target) -> Result<()> {
+        let identity = |fd: BorrowedFd<'_>| identity(fd).context(|| "fstat");
+        let led = identity(target.fd.as_fd())?;
         for trusted in ["/"].iter().chain(&TRUSTED) {
-            let there = match *trusted {
-                "/" => Some(of(self.root.as_fd())?),
-                name => self.find(Path::new(name))?.map(|there| of(there.fd.as_fd())).transpose()?,
-            };
+            let there = self.find(Path::new(trusted))?.map(|there| identity(there.fd.as_fd())).transpose()?;
             if there == Some(led) {
                 let what =
                     format!("the image's `{}` leads to `{trusted}`, which the mount would cover", path.display());
                 return Err(Error::system(what).advise("name the place itself as the destination"));
             }
         }
-        Ok(target)
+        Ok(())
+    }
+
+    /// What is at a path that no symlink is on; None where there is one, or nothing, or no openat2.
+    fn straight(&self, path: &Path) -> Option<Target> {
+        self.open_in_root(path, OFlags::PATH, true).ok().map(|fd| Target { fd })
+    }
+
+    /// What is at a path, symlinks followed inside the root; made, with its parent directories, if nothing is.
+    fn place(&self, path: &Path, missing: Missing) -> Result<Target> {
+        match self.find(path)? {
+            Some(target) => Ok(target),
+            None => self.make(path, missing),
+        }
     }
 
     /// Where a new file system is to be mounted.
@@ -163,17 +181,7 @@ impl Places {
     /// # Errors
     /// What is there is no directory.
     pub(super) fn directory(&self, path: &Path) -> Result<Target> {
-        let target = match self.find(path)? {
-            Some(target) => target,
-            None => self.make_directory(path)?,
-        };
-        match file_type(target.fd.as_fd())? {
-            FileType::Directory => Ok(target),
-            other => Err(Error::call(
-                format!("mount on `{}`, which is {} in the container", path.display(), name(other)),
-                Errno::NOTDIR,
-            )),
-        }
+        a_directory(self.place(path, Missing::Directory)?, path)
     }
 
     /// The file at a path, made empty, with its parent directories, if nothing is there.
@@ -181,11 +189,7 @@ impl Places {
     /// # Errors
     /// What is there is a directory.
     pub(super) fn file(&self, path: &Path) -> Result<Target> {
-        let target = match self.find(path)? {
-            Some(target) => target,
-            None => self.make(path, Missing::File)?,
-        };
-        no_directory(target, path)
+        no_directory(self.place(path, Missing::File)?, path)
     }
 
     /// The same, with a symlink as the last component being the mount point itself (`dest-nofollow`).
@@ -282,6 +286,17 @@ impl Places {
             }
         }
         Ok(way.pop())
+    }
+}
+
+/// A directory goes on a directory.
+fn a_directory(target: Target, path: &Path) -> Result<Target> {
+    match file_type(target.fd.as_fd())? {
+        FileType::Directory => Ok(target),
+        other => Err(Error::call(
+            format!("mount on `{}`, which is {} in the container", path.display(), name(other)),
+            Errno::NOTDIR,
+        )),
     }
 }
 

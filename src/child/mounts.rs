@@ -17,6 +17,7 @@ use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::sources::ONE_OF_A_LOCKED_TREE;
 use crate::procfs::Proc;
+use crate::sys;
 
 /// A file system that is not attached yet, or the reason to make it by path.
 enum Made {
@@ -168,7 +169,8 @@ impl Mounter<'_> {
         // A symlink that was mounted would lead away from its mount.
         let nofollow = destination.nofollow || source_type == FileType::Symlink;
         let mount = self.reopen(Destination { nofollow, ..destination })?;
-        if !same_file(mount.as_fd(), source.as_fd())? {
+        let identity = |fd| sys::identity(fd).context(|| "fstat");
+        if identity(mount.as_fd())? != identity(source.as_fd())? {
             let what = format!("reopen `{}`: something else than what was mounted there", destination.path.display());
             return Err(Error::system(what).advise("mount on the place itself, not on a symlink to it"));
         }
@@ -301,12 +303,6 @@ impl Mounter<'_> {
             None => Err(Error::call(format!("reopen `{}`", path.display()), Errno::NOENT)),
         }
     }
-}
-
-fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
-    let stat = |fd| rustix::fs::fstat(fd).context(|| "fstat");
-    let (one, other) = (stat(one)?, stat(other)?);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// `tmpcopyup`: copies what a directory holds into the tmpfs that will cover it, with the directory's own mode and

@@ -45,7 +45,7 @@ fn owned(pid: i32, name: &str, proc: &Proc) -> Result<OwnedFd> {
     let user = proc.open_namespace(&who, "user")?;
     let owner = sys::namespace::owner(namespace.as_fd()).context(|| "ioctl NS_GET_USERNS")?;
     let own = proc.open_namespace("self", "user")?;
-    let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).context(|| "fstat");
+    let number = |fd: &OwnedFd| sys::identity(fd.as_fd()).context(|| "fstat");
     let user = number(&user)?;
     match number(&owner)? == user && user != number(&own)? {
         true => Ok(namespace),

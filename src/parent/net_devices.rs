@@ -1,7 +1,7 @@
 //! Moves network devices of the host to the container, and back if it does not come about.
 //! runtime-spec, config-linux.md, "Network Devices"; rtnetlink(7).
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use rustix::io::Errno;
@@ -34,7 +34,7 @@ impl Moved {
     pub(super) fn to(plans: &[NetDevicePlan], pid: i32, proc: &Proc) -> Result<Moved> {
         let host = proc.open_namespace("self", "net")?;
         let container = proc.open_namespace(&pid.to_string(), "net")?;
-        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).context(|| "fstat");
+        let number = |fd: &OwnedFd| crate::sys::identity(fd.as_fd()).context(|| "fstat");
         if number(&host)? == number(&container)? {
             return Err(Error::config("`linux.netDevices`: the container's network namespace is the host's own"));
         }

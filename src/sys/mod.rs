@@ -16,7 +16,14 @@ pub mod seccomp;
 pub mod signal;
 pub mod userns;
 
+use std::os::fd::BorrowedFd;
+
 use rustix::io::Errno;
+
+/// Which file an fd is open on: its device and its inode, equal for the same file alone. fstat(2)'s errno.
+pub(crate) fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino))
+}
 
 /// The result of a raw call: its value, or errno.
 fn check(ret: libc::c_long) -> Result<libc::c_long, Errno> {

@@ -77,6 +77,14 @@ impl Error {
         self
     }
 
+    /// The same error, and that what it left could not be undone, if that is so.
+    pub fn and_undone(self, undone: Result<()>) -> Error {
+        match undone {
+            Ok(()) => self,
+            Err(undo) => self.advise(format!("and the clean-up failed: {undo}")),
+        }
+    }
+
     /// The same error under another kind.
     pub fn of_kind(mut self, kind: Kind) -> Error {
         self.kind = kind;

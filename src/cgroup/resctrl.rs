@@ -13,6 +13,8 @@ use crate::plan::rdt::RdtPlan;
 
 /// Where it is mounted, on every distribution.
 pub const MOUNT: &str = "/sys/fs/resctrl";
+/// In a group, its monitoring groups.
+const MONITORS: &str = "mon_groups";
 /// `RDTGROUP_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: u64 = 0x0765_5821;
 
@@ -53,7 +55,7 @@ impl RdtRecord {
     /// A group of the container's own that exists, a named one that is to be there and is not, or has other schemata;
     /// what the kernel refuses, in its own words. Nothing is left of it.
     pub fn make(&self, plan: &RdtPlan) -> Result<RdtRecord> {
-        let root = Dir::open(self.mount.as_str()).context(|| format!("open `{}`", self.mount))?;
+        let root = self.root()?;
         let may_be_made = !plan.named || !plan.schemata.is_empty();
         let made = match &self.group {
             Some(group) if may_be_made => {
@@ -73,27 +75,24 @@ impl RdtRecord {
         let mut undo = RdtRecord { own: made, monitor: None, ..self.clone() };
         match self.fill(plan, &root, made, &mut undo) {
             Ok(()) => Ok(undo),
-            Err(error) => match undo.remove() {
-                Ok(()) => Err(error),
-                Err(left) => Err(error.advise(format!("and the clean-up failed: {left}"))),
-            },
+            Err(error) => Err(error.and_undone(undo.remove())),
         }
     }
 
     fn fill(&self, plan: &RdtPlan, root: &Dir, made: bool, undo: &mut RdtRecord) -> Result<()> {
-        let dir = self.open()?;
+        let dir = self.open(root)?;
         if !made && !plan.overwrite {
             has(&dir, &plan.schemata)?;
         } else {
             write_schemata(&dir, root, &plan.schemata)?;
         }
         let Some(name) = &self.monitor else { return Ok(()) };
-        let groups = match dir.open_child("mon_groups") {
+        let groups = match dir.open_child(MONITORS) {
             Err(Errno::NOENT) => {
                 let what = "`linux.intelRdt.enableMonitoring`: this processor monitors nothing by resctrl";
                 return Err(Error::config(what));
             }
-            opened => opened.context(|| format!("open `{}`", dir.file("mon_groups")))?,
+            opened => opened.context(|| format!("open `{}`", dir.file(MONITORS)))?,
         };
         rustix::fs::mkdirat(&groups, name.as_str(), Mode::from_raw_mode(0o755))
             .map_err(|errno| explained(root, format!("mkdir `{}`", groups.file(name)), errno))?;
@@ -106,10 +105,14 @@ impl RdtRecord {
     /// # Errors
     /// The group is gone, or the kernel refuses.
     pub fn join(&self, pid: i32) -> Result<()> {
-        let dir = self.open()?;
+        let dir = self.open(&self.root()?)?;
         dir.write("tasks", &pid.to_string())?;
         match &self.monitor {
-            Some(name) => self.monitor_in(&dir, name)?.write("tasks", &pid.to_string()),
+            Some(name) => {
+                let groups = dir.open_child(MONITORS).context(|| format!("open `{}`", dir.file(MONITORS)))?;
+                let monitor = groups.open_child(name).context(|| format!("open `{}`", groups.file(name)))?;
+                monitor.write("tasks", &pid.to_string())
+            }
             None => Ok(()),
         }
     }
@@ -119,8 +122,8 @@ impl RdtRecord {
     /// # Errors
     /// What the kernel refuses, in its own words.
     pub fn update(&self, schemata: &[String]) -> Result<()> {
-        let root = Dir::open(self.mount.as_str()).context(|| format!("open `{}`", self.mount))?;
-        write_schemata(&self.open()?, &root, schemata)
+        let root = self.root()?;
+        write_schemata(&self.open(&root)?, &root, schemata)
     }
 
     /// Removes what is the container's. What is not there counts as removed; processes in it go to the root group.
@@ -128,24 +131,26 @@ impl RdtRecord {
     /// # Errors
     /// What rmdir(2) refuses.
     pub fn remove(&self) -> Result<()> {
+        let Ok(root) = self.root() else { return Ok(()) };
         if let Some(name) = &self.monitor
-            && let Ok(dir) = self.open()
-            && let Ok(groups) = dir.open_child("mon_groups")
+            && let Ok(dir) = self.open(&root)
+            && let Ok(groups) = dir.open_child(MONITORS)
         {
             rmdir(&groups, name)?;
         }
         match (&self.group, self.own) {
-            (Some(group), true) => match Dir::open(self.mount.as_str()) {
-                Ok(root) => rmdir(&root, group),
-                Err(_) => Ok(()),
-            },
+            (Some(group), true) => rmdir(&root, group),
             _ => Ok(()),
         }
     }
 
-    fn open(&self) -> Result<Dir> {
-        let root = Dir::open(self.mount.as_str()).context(|| format!("open `{}`", self.mount))?;
-        let Some(group) = &self.group else { return Ok(root) };
+    fn root(&self) -> Result<Dir> {
+        Dir::open(self.mount.as_str()).context(|| format!("open `{}`", self.mount))
+    }
+
+    /// The group's directory.
+    fn open(&self, root: &Dir) -> Result<Dir> {
+        let Some(group) = &self.group else { return self.root() };
         match root.open_child(group) {
             Ok(dir) => Ok(dir),
             Err(Errno::NOENT) => {
@@ -154,12 +159,6 @@ impl RdtRecord {
             }
             Err(errno) => Err(Error::call(format!("open `{}`", root.file(group)), errno)),
         }
-    }
-
-    fn monitor_in(&self, dir: &Dir, name: &str) -> Result<Dir> {
-        let path = format!("mon_groups/{name}");
-        let groups = dir.open_child("mon_groups").context(|| format!("open `{}`", dir.file("mon_groups")))?;
-        groups.open_child(name).context(|| format!("open `{}`", dir.file(&path)))
     }
 }
 

@@ -32,10 +32,7 @@ pub(crate) fn attach_all(mounts: &[(&MountPlan, OwnedFd)], api: MountApi, proc: 
         let attached = attach(mount, tree.as_fd(), &places, api, proc);
         let Err(error) = attached.context(|| format!("mount on `{}`", mount.destination.display())) else { continue };
         let undone = mounts[..i].iter().rev().map(|(_, tree)| unmount(tree.as_fd(), proc)).fold(Ok(()), Result::and);
-        return Err(match undone {
-            Ok(()) => error,
-            Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
-        });
+        return Err(error.and_undone(undone));
     }
     Ok(())
 }
@@ -68,10 +65,7 @@ fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountAp
     tree::attach(tree, target.fd.as_fd()).context(|| "move_mount")?;
     let finished = left.map_or(Ok(()), |left| by_path(left, tree, proc));
     let finished = finished.and_then(|()| tree::change_attached(tree, after, api, proc, &mut recorder));
-    finished.map_err(|error| match unmount(tree, proc) {
-        Ok(()) => error,
-        Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
-    })
+    finished.map_err(|error| error.and_undone(unmount(tree, proc)))
 }
 
 /// Without mount_setattr. What a user namespace may not make writable stays as the host has it, as it does with the call.

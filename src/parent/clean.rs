@@ -32,11 +32,7 @@ impl<'a> Made<'a> {
     pub(super) fn undo(self, error: Error) -> Error {
         let cgroup = self.cgroup.as_ref().map_or(Ok(()), remove_cgroup);
         let rdt = self.rdt.as_ref().map_or(Ok(()), RdtRecord::remove);
-        let undone = cgroup.and(rdt).and_then(|()| self.dir.remove());
-        match undone {
-            Ok(()) => error,
-            Err(undo) => error.advise(format!("and the clean-up failed: {undo}")),
-        }
+        error.and_undone(cgroup.and(rdt).and_then(|()| self.dir.remove()))
     }
 }
 

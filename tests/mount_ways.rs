@@ -24,6 +24,12 @@ fn created(case: &Case, way: &str) -> u32 {
     case.pid()
 }
 
+/// An empty directory of the host.
+fn volume(case: &Case) -> String {
+    fs::create_dir(case.path("source")).unwrap();
+    case.text("source")
+}
+
 /// The last mount at a place, as the container sees it.
 fn at(pid: u32, place: &str) -> look::Mount {
     look::mounts(pid).into_iter().rfind(|m| m.point == place).unwrap_or_else(|| panic!("no mount on {place}"))
@@ -42,9 +48,7 @@ fn a_recursive_option_holds_beside_a_plain_one() {
     ] {
         for way in WAYS {
             let mut case = case!("recursive");
-            let source = case.path("source");
-            fs::create_dir(&source).unwrap();
-            let source = source.to_str().unwrap().to_owned();
+            let source = volume(&case);
             case.alter(|c| mount(c, "/m", "bind", &source, &["rbind", options[0], options[1]]));
             let pid = created(&case, way);
             let seen = at(pid, "/m").options;
@@ -58,9 +62,7 @@ fn below_a_shared_mount_a_mount_has_the_propagation_that_is_asked_for() {
     tandem_only!("TANDEM_MOUNT_STRATEGY");
     for way in WAYS {
         let mut case = case!("belowshared");
-        let source = case.path("source");
-        fs::create_dir(&source).unwrap();
-        let source = source.to_str().unwrap().to_owned();
+        let source = volume(&case);
         case.alter(|c| {
             mount(c, "/t", "tmpfs", "tmpfs", &["rshared"]);
             mount(c, "/t/none", "bind", &source, &["bind"]);
@@ -83,11 +85,8 @@ fn a_symlink_of_the_host_gets_its_own_options_and_no_other_mount_does() {
     tandem_only!("TANDEM_MOUNT_STRATEGY");
     for way in WAYS {
         let mut case = case!("ownoptions");
-        let source = case.path("source");
-        fs::create_dir(&source).unwrap();
-        let link = case.path("link");
+        let (source, link) = (volume(&case), case.text("link"));
         symlink("/data", &link).unwrap();
-        let (source, link) = (source.to_str().unwrap().to_owned(), link.to_str().unwrap().to_owned());
         case.alter(|c| {
             mount(c, "/data", "bind", &source, &["bind"]);
             mount(c, "/l", "bind", &link, &["bind", "src-nofollow", "ro", "noexec"]);
@@ -109,11 +108,9 @@ fn an_image_leads_no_mount_to_the_root_or_to_proc_sys_and_dev() {
     {
         for way in WAYS {
             let mut case = case!("ledto");
-            let source = case.path("source");
-            fs::create_dir(&source).unwrap();
+            let source = volume(&case);
             symlink(link, case.rootfs().join("l")).unwrap();
-            let text = source.to_str().unwrap().to_owned();
-            case.alter(|c| mount(c, "/l", "bind", &text, &["bind"]));
+            case.alter(|c| mount(c, "/l", "bind", &source, &["bind"]));
             create(&case, way).refused_with(&["on `/l`", &format!("leads to `{to}`")]);
             case.nothing_left("a mount that is led astray");
             assert_eq!(fs::read_dir(&source).unwrap().count(), 0, "nothing is made in the volume");

@@ -270,8 +270,8 @@ pub enum Forked {
     Child,
 }
 
-/// Forks the calling *single-threaded* process, which has `threads` threads by what procfs says; with `CLONE_PARENT`, so that the new process is its sibling and the
-/// runtime, not this process, waits for it.
+/// Forks the calling *single-threaded* process; with `CLONE_PARENT`, so that the new process is its sibling and the
+/// runtime, not this process, waits for it. `threads` is how many threads it has, by what procfs says.
 ///
 /// # Errors
 /// The errno of clone(2).

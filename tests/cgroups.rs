@@ -154,18 +154,8 @@ fn cgroups_that_the_payload_made_go_with_the_container() {
     case.nothing_left("delete");
 }
 
-/// Whether every one of these controllers is to be had, on v1 or on v2.
-fn has(controllers: &[&str]) -> bool {
-    let v2 = look::v2().map(|p| look::value(p.join("cgroup.controllers"))).unwrap_or_default();
-    controllers.iter().all(|c| look::v1(c).is_some() || v2.split(' ').any(|v| v == *c))
-}
-
-/// A file of the container's cgroup: of a v1 controller, or the one that stands for it on v2.
 fn file(case: &Case, controller: &str, v1: &str, v2: &str) -> String {
-    match look::v1(controller) {
-        Some(point) => look::value(point.join(&case.id).join(v1)),
-        None => look::value(look::v2().expect("cgroup2").join(&case.id).join(v2)),
-    }
+    look::cgroup_file(&case.id, controller, v1, v2)
 }
 
 /// v1 writes no limit as -1 or as a number beyond all memory; v2 as `max`.
@@ -217,7 +207,7 @@ fn has_shares(case: &Case, shares: &str) -> bool {
 #[test]
 fn limits_are_seen_in_cgroupfs() {
     let mut case = case!("limits");
-    if !has(&["memory", "cpu", "pids", "cpuset"]) {
+    if !look::has_controllers(&["memory", "cpu", "pids", "cpuset"]) {
         skip!("no cgroup controllers memory, cpu, pids and cpuset");
     }
     case.alter(|c| {
@@ -262,7 +252,7 @@ fn a_limit_is_seen_on_v2() {
 #[test]
 fn a_limit_of_processes_keeps_the_payload_from_forking() {
     let mut case = case!("pids");
-    if !has(&["pids"]) {
+    if !look::has_controllers(&["pids"]) {
         skip!("no cgroup controller pids");
     }
     case.alter(|c| c["linux"]["resources"]["pids"] = json!({"limit": 3}));
@@ -276,7 +266,7 @@ fn a_limit_of_processes_keeps_the_payload_from_forking() {
 #[test]
 fn unlimited_is_unlimited() {
     let mut case = case!("unlimited");
-    if !has(&["memory", "cpu", "pids", "cpuset"]) {
+    if !look::has_controllers(&["memory", "cpu", "pids", "cpuset"]) {
         skip!("no cgroup controllers memory, cpu, pids and cpuset");
     }
     case.alter(|c| {
@@ -291,7 +281,7 @@ fn unlimited_is_unlimited() {
 #[test]
 fn update_by_flags_changes_what_is_named_and_nothing_else() {
     let mut case = case!("update");
-    if !has(&["memory", "cpu", "pids", "cpuset"]) {
+    if !look::has_controllers(&["memory", "cpu", "pids", "cpuset"]) {
         skip!("no cgroup controllers memory, cpu, pids and cpuset");
     }
     case.alter(|c| {
@@ -318,7 +308,7 @@ fn update_by_flags_changes_what_is_named_and_nothing_else() {
 #[test]
 fn update_reads_resources_from_a_file_and_from_stdin() {
     let case = case!("updatefile");
-    if !has(&["memory", "cpu", "pids", "cpuset"]) {
+    if !look::has_controllers(&["memory", "cpu", "pids", "cpuset"]) {
         skip!("no cgroup controllers memory, cpu, pids and cpuset");
     }
     case.running();
@@ -351,7 +341,7 @@ fn update_reads_resources_from_a_file_and_from_stdin() {
 #[test]
 fn update_of_nonsense_changes_nothing() {
     let mut case = case!("updatebad");
-    if !has(&["pids"]) {
+    if !look::has_controllers(&["pids"]) {
         skip!("no cgroup controller pids");
     }
     case.alter(|c| c["linux"]["resources"] = json!({"pids": {"limit": 50}}));
@@ -367,7 +357,7 @@ fn update_of_nonsense_changes_nothing() {
 #[test]
 fn a_limit_that_can_not_be_set_is_an_error_that_names_it() {
     let mut case = case!("badlimit");
-    if !has(&["cpuset"]) {
+    if !look::has_controllers(&["cpuset"]) {
         skip!("no cgroup controller cpuset");
     }
     case.alter(|c| c["linux"]["resources"] = json!({"cpu": {"cpus": "4095"}}));

@@ -9,12 +9,6 @@ use common::case::Case;
 use common::look;
 use serde_json::{Value, json};
 
-/// Whether every one of these controllers is to be had, on v1 or on v2.
-fn has(controllers: &[&str]) -> bool {
-    let v2 = look::v2().map(|p| look::value(p.join("cgroup.controllers"))).unwrap_or_default();
-    controllers.iter().all(|c| look::v1(c).is_some() || v2.split(' ').any(|v| v == *c))
-}
-
 /// Kernels before 6.4 may not apply a v2 cpuset to a process that is born in it.
 fn may_ignore_cpusets() -> bool {
     look::v1("cpuset").is_none() && look::kernel() < (6, 4)
@@ -57,7 +51,7 @@ fn cpus_of_both(case: &mut Case, confined: bool) -> [String; 2] {
 #[test]
 fn a_cpuset_holds_the_first_process_and_those_after_it() {
     let mut case = case!("cpuset");
-    if !has(&["cpuset"]) {
+    if !look::has_controllers(&["cpuset"]) {
         skip!("no cgroup controller cpuset");
     }
     let all = look::status(std::process::id())["Cpus_allowed_list"].clone();
@@ -86,7 +80,7 @@ fn a_cpuset_holds_the_first_process_and_those_after_it() {
 #[test]
 fn an_exec_joins_the_first_process_in_its_own_sub_cgroup() {
     let mut case = case!("beside");
-    if look::v1("cpuset").is_some() || !has(&["cpuset", "pids"]) {
+    if look::v1("cpuset").is_some() || !look::has_controllers(&["cpuset", "pids"]) {
         skip!("no cgroup controllers cpuset and pids on v2");
     }
     case.alter(|c| c["linux"]["resources"] = json!({"cpu": {"cpus": "0"}}));

@@ -128,6 +128,42 @@ fn every_call_may_be_notified() {
     answers.join().unwrap();
 }
 
+/// A call that its receiver has taken up is not disturbed by a signal that kills nobody, and begins anew without the flag:
+/// that is what the flag is for; seccomp(2), SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+#[test]
+fn a_call_that_is_taken_up_stays_so_if_the_flag_says_so() {
+    tandem_only!("the order of its calls");
+    if common::look::kernel() < (5, 19) {
+        skip!("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV came with Linux 5.19");
+    }
+    for flags in [json!([]), json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])] {
+        let mut case = case!("notifykill");
+        notifying(&mut case, &["chdir"]);
+        case.alter(|c| c["linux"]["seccomp"]["flags"] = flags.clone());
+        case.script("trap 'echo > /signalled' USR1; cd /tmp; exec sleep 100000");
+        let agent = ConsoleSocket::new(&case.path("agent"));
+        let pid = case.create();
+        case.start();
+        let listener = agent.receive();
+        assert!(asked(&listener));
+        let request = ScmpNotifReq::receive(listener.fd.as_raw_fd()).unwrap();
+        case.call(&["kill", &case.id, "USR1"]).ok();
+        let waits = || libseccomp::notify_id_valid(listener.fd.as_raw_fd(), request.id).is_ok();
+        if flags == json!([]) {
+            common::wait_until("the call begins anew", || !waits());
+        } else {
+            common::wait_until("the signal waits", || common::look::status(pid)["ShdPnd"] != "0000000000000000");
+            assert!(waits());
+            ScmpNotifResp::new_continue(request.id, ScmpNotifRespFlags::empty())
+                .respond(listener.fd.as_raw_fd())
+                .unwrap();
+        }
+        std::thread::spawn(move || answer(&listener, None));
+        let file = case.rootfs().join("signalled");
+        common::wait_until("the handler has run", || file.exists());
+    }
+}
+
 #[test]
 fn exec_notifies_too() {
     let mut case = case!("notifyexec");

@@ -216,6 +216,20 @@ pub(crate) fn v2() -> Option<PathBuf> {
     hierarchies().into_iter().find(|(names, _)| names.is_empty()).map(|(_, point)| point)
 }
 
+/// Whether every one of these controllers is to be had, on v1 or on v2.
+pub(crate) fn has_controllers(controllers: &[&str]) -> bool {
+    let v2 = v2().map(|p| value(p.join("cgroup.controllers"))).unwrap_or_default();
+    controllers.iter().all(|c| v1(c).is_some() || v2.split(' ').any(|v| v == *c))
+}
+
+/// A file of a container's cgroup: of a v1 controller, or the one that stands for it on v2.
+pub(crate) fn cgroup_file(id: &str, controller: &str, v1_file: &str, v2_file: &str) -> String {
+    match v1(controller) {
+        Some(point) => value(point.join(id).join(v1_file)),
+        None => value(v2().expect("cgroup2").join(id).join(v2_file)),
+    }
+}
+
 /// /proc/PID/cgroup: the path by the hierarchy's controllers ("" for v2; "name=x" for a named one).
 pub(crate) fn cgroups(pid: u32) -> BTreeMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");

@@ -1,0 +1,163 @@
+//! The rarer limits, seen in cgroupfs: on v1 where this machine has the controller there, on v2 in the emulator.
+
+#[macro_use]
+mod common;
+
+use std::fs;
+
+use common::case::Case;
+use common::look;
+use serde_json::{Value, json};
+
+/// A container with these resources, created.
+fn limited(case: &mut Case, resources: Value) {
+    case.alter(|c| c["linux"]["resources"] = resources);
+    case.create();
+}
+
+/// Whether the cgroups of a controller have a file: kernels differ.
+fn has_file(controller: &str, v1: &str, v2: &str) -> bool {
+    let (point, file) = match look::v1(controller) {
+        Some(point) => (point, v1),
+        None => (look::v2().expect("cgroup2"), v2),
+    };
+    // The top of v2 has no limits: another cgroup has to tell.
+    let probe = point.join(format!("tt-probe-{controller}-{}", std::process::id()));
+    fs::create_dir(&probe).unwrap();
+    let found = probe.join(file).exists();
+    fs::remove_dir(&probe).unwrap();
+    found
+}
+
+/// A disk: whole, and not one of the loop devices that another test may take away. `MAJOR:MINOR`.
+fn disk() -> Option<String> {
+    let mut disks: Vec<_> = fs::read_dir("/sys/block").ok()?.flatten().collect();
+    disks.sort_by_key(|disk| disk.file_name());
+    let disk = disks.into_iter().find(|disk| !disk.file_name().to_string_lossy().starts_with("loop"))?;
+    Some(look::value(disk.path().join("dev")))
+}
+
+#[test]
+fn an_idle_cpu_class_is_in_force_and_can_be_left() {
+    let mut case = case!("cpuidle");
+    if !look::has_controllers(&["cpu"]) || !has_file("cpu", "cpu.idle", "cpu.idle") {
+        skip!("no cpu.idle in the cgroups of this machine");
+    }
+    let idle = |case: &Case| look::cgroup_file(&case.id, "cpu", "cpu.idle", "cpu.idle");
+    limited(&mut case, json!({"cpu": {"idle": 1}}));
+    assert_eq!(idle(&case), "1");
+    fs::write(case.path("resources"), json!({"cpu": {"idle": 0, "shares": 2048}}).to_string()).unwrap();
+    case.call(&["update", "--resources", &case.text("resources"), &case.id]).ok();
+    assert_eq!(idle(&case), "0");
+    let weight = look::cgroup_file(&case.id, "cpu", "cpu.shares", "cpu.weight");
+    assert!(weight == "2048" || weight == "174", "{weight}");
+}
+
+#[test]
+fn a_burst_is_saved_up_to_what_is_asked() {
+    let mut case = case!("cpuburst");
+    if !look::has_controllers(&["cpu"]) || !has_file("cpu", "cpu.cfs_burst_us", "cpu.max.burst") {
+        skip!("no CPU burst in the cgroups of this machine");
+    }
+    limited(&mut case, json!({"cpu": {"quota": 50_000, "period": 100_000, "burst": 20_000}}));
+    assert_eq!(look::cgroup_file(&case.id, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "20000");
+    case.call(&["update", "--cpu-burst", "10000", &case.id]).ok();
+    assert_eq!(look::cgroup_file(&case.id, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "10000");
+}
+
+#[test]
+fn rates_of_a_disk_are_the_asked_ones() {
+    let mut case = case!("blkrates");
+    let (controller, there) = match look::v1("blkio") {
+        Some(_) => ("blkio", true),
+        None => ("io", look::has_controllers(&["io"])),
+    };
+    let v1 = "blkio.throttle.read_bps_device";
+    let Some(disk) = disk().filter(|_| there && has_file(controller, v1, "io.max")) else {
+        skip!("no disk, or no controller that limits its rates");
+    };
+    let (major, minor) =
+        disk.split_once(':').map(|(a, b)| (a.parse::<u32>().unwrap(), b.parse::<u32>().unwrap())).unwrap();
+    let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let resources = json!({"blockIO": {
+        "throttleReadBpsDevice": rate(1_048_576),
+        "throttleWriteBpsDevice": rate(2_097_152),
+        "throttleReadIOPSDevice": rate(300),
+        "throttleWriteIOPSDevice": rate(400),
+    }});
+    limited(&mut case, resources);
+    if controller == "io" {
+        let line = look::cgroup_file(&case.id, "io", "", "io.max");
+        assert_eq!(line, format!("{disk} rbps=1048576 wbps=2097152 riops=300 wiops=400"));
+    } else {
+        let asked = [("read_bps", 1_048_576), ("write_bps", 2_097_152), ("read_iops", 300), ("write_iops", 400)];
+        for (file, rate) in asked {
+            let line = look::cgroup_file(&case.id, "blkio", &format!("blkio.throttle.{file}_device"), "");
+            assert_eq!(line, format!("{disk} {rate}"), "{file}");
+        }
+    }
+}
+
+#[test]
+fn the_weight_of_a_containers_block_io_is_the_asked_one() {
+    let mut case = case!("blkweight");
+    let v1 = look::v1("blkio").is_some();
+    let there = v1 || look::has_controllers(&["io"]);
+    let files = ["io.bfq.weight", "io.weight"];
+    let file =
+        files.into_iter().find(|file| there && has_file(if v1 { "blkio" } else { "io" }, "blkio.bfq.weight", file));
+    let Some(file) = file else {
+        skip!("no block I/O weight in the cgroups of this machine");
+    };
+    limited(&mut case, json!({"blockIO": {"weight": 1000}}));
+    let found = look::cgroup_file(&case.id, if v1 { "blkio" } else { "io" }, "blkio.bfq.weight", file);
+    let expected = if v1 || file == "io.bfq.weight" { "1000" } else { "10000" };
+    assert_eq!(found.trim_start_matches("default ").lines().next().unwrap(), expected, "{file}");
+}
+
+#[test]
+fn a_file_of_cgroup_v2_has_what_unified_says() {
+    // The controllers that v2 lacks here are v1's; it has hugetlb in such a layout, and its own files everywhere.
+    let setup = if look::v1("pids").is_some() { common::V2_ONLY } else { "" };
+    if !common::isolated("a_file_of_cgroup_v2_has_what_unified_says", setup) {
+        return;
+    }
+    let mut case = case!("unified");
+    let top = look::v2().expect("cgroup2");
+    let mut asked = json!({"cgroup.max.depth": "7", "cgroup.max.descendants": "9"});
+    let more = [("memory", "memory.high", "67108864"), ("pids", "pids.max", "31"), ("cpu", "cpu.weight", "333")];
+    for (controller, file, value) in more {
+        if look::has_controllers(&[controller]) {
+            asked[file] = json!(value);
+        }
+    }
+    let mut resources = json!({"unified": asked});
+    if look::has_controllers(&["pids"]) {
+        // `unified` has the last word.
+        resources["pids"] = json!({"limit": 55});
+    }
+    limited(&mut case, resources);
+    for (file, value) in asked.as_object().unwrap() {
+        assert_eq!(&look::value(top.join(&case.id).join(file)), value.as_str().unwrap(), "{file}");
+    }
+    case.delete_by_force();
+
+    case.alter(|c| c["linux"]["resources"] = json!({"unified": {"cgroup.no-such-file": "1"}}));
+    let line = case.create_with(&[]).refused();
+    assert!(line.contains("unified.cgroup.no-such-file"), "{line}");
+    case.nothing_left("a refused create");
+}
+
+#[test]
+fn an_rdma_device_that_is_not_there_is_an_error_that_names_it() {
+    let mut case = case!("rdma");
+    if !look::has_controllers(&["rdma"]) {
+        skip!("no cgroup controller rdma");
+    }
+    let resources = json!({"rdma": {"nodev0": {"hcaHandles": 3, "hcaObjects": 10000}}});
+    case.alter(|c| c["linux"]["resources"] = resources);
+    let outcome = case.create_with(&[]);
+    let line = if common::is_tandem() { outcome.refused() } else { outcome.all() };
+    assert!(line.contains("rdma.max") && line.contains("nodev0"), "{line}");
+    case.nothing_left("a refused create");
+}

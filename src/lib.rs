@@ -35,7 +35,7 @@ pub mod protocol;
 pub mod state;
 pub mod sys;
 
-/// argv[0] of the child's image, by which `main` tells it from a command.
+/// `argv[0]` of the child's image, by which `main` tells it from a command.
 pub const CHILD_IMAGE_NAME: &str = "tandem: child";
 
 /// Becomes a container's first process, if that is what this process was started for, and then never returns. To be called

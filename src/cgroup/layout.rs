@@ -104,7 +104,7 @@ impl Hierarchies {
     }
 
     /// The v1 hierarchies by their controllers (`["cpu", "cpuacct"]`, `["name=systemd"]`), in the order in which
-    /// [`Hierarchies::record`] lists their directories.
+    /// `Hierarchies::record` lists their directories.
     pub fn v1_controllers(&self) -> Vec<Vec<String>> {
         self.list.iter().filter(|hierarchy| !hierarchy.unified).map(|hierarchy| hierarchy.controllers.clone()).collect()
     }

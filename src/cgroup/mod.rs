@@ -1,7 +1,7 @@
 //! The container's control group, in every hierarchy the machine has: version 1, hybrid and version 2, through the
 //! file system (cgroups(7), Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst).
 //!
-//! [`Hierarchies::detect`] finds the hierarchies; [`Hierarchies::record`] says what will be made, to be stored first;
+//! `Hierarchies::detect` finds the hierarchies; `Hierarchies::record` says what will be made, to be stored first;
 //! [`Cgroup::create`] makes it and sets the limits; the process then joins by itself: into v2 by being cloned into
 //! [`Cgroup::into_fd`], into v1 by writing `0` to each of [`Cgroup::task_fds`]. Both are cheap, where moving another
 //! process through `cgroup.procs` waits for a lock over all processes.

@@ -37,7 +37,7 @@ use crate::state::{ContainerDir, ProcessId, Record, replace};
 /// A container that was created.
 #[derive(Debug)]
 pub struct Created {
-    #[allow(missing_docs)]
+    /// Its ID, as it was asked for.
     pub id: ContainerId,
     /// Its first process, in the caller's pid namespace; a child of the caller.
     pub pid: i32,
@@ -45,9 +45,9 @@ pub struct Created {
     pub master: Option<OwnedFd>,
     /// What the payload says of its readiness, for the caller to tell on.
     pub notify: Option<Notify>,
-    #[allow(missing_docs)]
+    /// Its directory below the state root.
     pub dir: ContainerDir,
-    #[allow(missing_docs)]
+    /// What was written there.
     pub record: Record,
 }
 

@@ -40,23 +40,23 @@ use crate::state::{Record, StateRoot, Status};
 
 /// What to execute, and how.
 pub struct Request<'a> {
-    #[allow(missing_docs)]
+    /// The running container.
     pub id: &'a str,
-    #[allow(missing_docs)]
+    /// Where its state is.
     pub state: &'a StateRoot,
     /// Makes the process from the container's own, in which users can be looked up.
     pub process: &'a dyn Fn(&Process, &Users<'_>) -> Result<Process>,
     /// Sub-cgroups of the container's for it; none for the container's own.
     pub cgroups: &'a [SubCgroup],
-    #[allow(missing_docs)]
+    /// Gets the pid, in the caller's pid namespace: decimal, without a newline.
     pub pid_file: Option<&'a Path>,
-    #[allow(missing_docs)]
+    /// A listening unix socket that gets the terminal's master (SCM_RIGHTS); needs `process.terminal`.
     pub console_socket: Option<&'a Path>,
     /// Where to send a pidfd of the process.
     pub pidfd_socket: Option<&'a Path>,
-    #[allow(missing_docs)]
+    /// The process keeps the caller's session keyring; else it joins the container's (keyctl(2)).
     pub no_new_keyring: bool,
-    #[allow(missing_docs)]
+    /// How many fds from 3 on stay open in the payload.
     pub preserve_fds: u32,
     /// The caller does not stay to relay a terminal.
     pub detached: bool,
@@ -64,7 +64,7 @@ pub struct Request<'a> {
     pub ignore_paused: bool,
     /// Held completely before the payload may run: from then on they are its.
     pub signals: Option<&'a Signals>,
-    #[allow(missing_docs)]
+    /// Where events go.
     pub trace: &'a TraceFile,
 }
 

@@ -24,13 +24,13 @@ use crate::state::{ContainerDir, Record, StateRoot, Status};
 /// A container, its record and its status.
 #[derive(Debug)]
 pub struct Container {
-    #[allow(missing_docs)]
+    /// Its ID.
     pub id: ContainerId,
-    #[allow(missing_docs)]
+    /// Its directory below the state root.
     pub dir: ContainerDir,
-    #[allow(missing_docs)]
+    /// What `create` wrote there.
     pub record: Record,
-    #[allow(missing_docs)]
+    /// As it was when it was opened; it may have changed since.
     pub status: Status,
 }
 

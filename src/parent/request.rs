@@ -19,23 +19,23 @@ use crate::state::StateRoot;
 /// What to create, and how.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    #[allow(missing_docs)]
+    /// The ID to be; checked by [`Request::plan`].
     pub id: &'a str,
     /// The bundle's directory.
     pub bundle: &'a Path,
     /// Another configuration than the bundle's.
     pub config: Option<&'a Path>,
-    #[allow(missing_docs)]
+    /// Where the state is to be.
     pub state: &'a StateRoot,
-    #[allow(missing_docs)]
+    /// Gets the pid, in the caller's pid namespace: decimal, without a newline.
     pub pid_file: Option<&'a Path>,
-    #[allow(missing_docs)]
+    /// A listening unix socket that gets the terminal's master (SCM_RIGHTS); needs `process.terminal`.
     pub console_socket: Option<&'a Path>,
-    #[allow(missing_docs)]
+    /// MS_MOVE in place of pivot_root(2), for a root on a ramfs.
     pub no_pivot: bool,
-    #[allow(missing_docs)]
+    /// The payload keeps the caller's session keyring; else it gets an own one (keyctl(2)).
     pub no_new_keyring: bool,
-    #[allow(missing_docs)]
+    /// How many fds from 3 on stay open in the payload.
     pub preserve_fds: u32,
     /// Where to send a pidfd of the first process.
     pub pidfd_socket: Option<&'a Path>,
@@ -49,7 +49,7 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Held completely before the payload may run: from then on they are its.
     pub signals: Option<&'a Signals>,
-    #[allow(missing_docs)]
+    /// Where events go.
     pub trace: &'a TraceFile,
 }
 

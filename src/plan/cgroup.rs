@@ -34,7 +34,7 @@ pub struct CgroupPlan {
     pub path: PathBuf,
     /// The unit to have systemd make; None if the runtime makes the cgroup itself.
     pub unit: Option<UnitPlan>,
-    #[allow(missing_docs)]
+    /// The limits: `linux.resources`.
     pub resources: Resources,
     /// Make do without a cgroup where the kernel refuses one and no limit is asked for.
     pub tolerance: Tolerance,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub struct HookPlan {
     /// The program; absolute.
     pub path: PathBuf,
-    /// Its arguments from argv[0] on; the path alone where the configuration has none.
+    /// Its arguments from `argv[0]` on; the path alone where the configuration has none.
     pub args: Vec<String>,
     /// Its whole environment.
     pub env: Vec<String>,

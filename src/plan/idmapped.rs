@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// The mapping of one mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idmapped {
-    #[allow(missing_docs)]
+    /// What maps the IDs.
     pub by: Mapping,
     /// Of the mounts below it, too.
     pub recursive: bool,

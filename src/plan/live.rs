@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 /// What is to be mounted.
 #[derive(Debug)]
 pub struct LivePlan {
-    #[allow(missing_docs)]
+    /// In the order in which they are attached.
     pub mounts: Vec<MountPlan>,
     /// What the slots of the mounts stand for.
     pub sources: Vec<Source>,

@@ -21,7 +21,7 @@ pub struct MountPlan {
     pub destination: PathBuf,
     /// A symlink as its last component is mounted on, not followed.
     pub nofollow: bool,
-    #[allow(missing_docs)]
+    /// What is mounted.
     pub what: What,
     /// Of this mount alone.
     pub attrs: Attrs,
@@ -79,9 +79,9 @@ pub struct Bind {
 /// A new instance of a file system; fsopen(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
-    #[allow(missing_docs)]
+    /// As the kernel names it: a line of `/proc/filesystems`.
     pub fstype: String,
-    #[allow(missing_docs)]
+    /// What mountinfo shows as its source.
     pub source: String,
     /// Superblock flags by name.
     pub superblock: Vec<String>,

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// All that the payload's process is to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
-    /// argv, argv[0] being the program; never empty.
+    /// argv, `argv[0]` being the program; never empty.
     pub args: Vec<String>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,

@@ -15,7 +15,7 @@ pub(crate) const ONE_OF_A_LOCKED_TREE: &str =
 pub enum Source {
     /// A path of the host.
     Path {
-        #[allow(missing_docs)]
+        /// On the host; a relative one was one of the bundle.
         path: PathBuf,
         /// With the mounts below it.
         recursive: bool,
@@ -32,14 +32,14 @@ pub enum Source {
     /// A new file system that the parent makes: a proc or sysfs of the container's own pid or network namespace, or what is
     /// made from paths of the host.
     Instance {
-        #[allow(missing_docs)]
+        /// What is made.
         fs: Filesystem,
         /// Of its mount.
         attrs: Attrs,
     },
     /// A device node, by its place in the plan's list of devices.
     Device {
-        #[allow(missing_docs)]
+        /// In [`super::Plan::devices`].
         index: usize,
     },
 }

@@ -81,7 +81,7 @@ impl Strategy {
 /// The strategy, and all that follows from it for the parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountStrategy {
-    #[allow(missing_docs)]
+    /// How the mounts come about.
     pub strategy: Strategy,
     /// Why no better one, or why this one in an unusual order; for the trace.
     pub why: String,

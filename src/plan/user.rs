@@ -19,9 +19,9 @@ enum Who {
 /// Who was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    #[allow(missing_docs)]
+    /// Inside the container's user namespace.
     pub uid: u32,
-    #[allow(missing_docs)]
+    /// Inside the container's user namespace.
     pub gid: u32,
     /// The other groups of a user who was named.
     pub groups: Vec<u32>,

@@ -11,7 +11,7 @@ use crate::procfs::Proc;
 /// A process of the host, told apart from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    #[allow(missing_docs)]
+    /// In the pid namespace of who asks.
     pub pid: i32,
     /// Field 22 of `/proc/PID/stat`: in clock ticks since boot.
     pub start_time: u64,

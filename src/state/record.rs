@@ -17,7 +17,7 @@ use crate::plan::seccomp::ListenerPlan;
 pub struct Record {
     /// ID, bundle, annotations and version, as hooks see them.
     pub state: HookState,
-    #[allow(missing_docs)]
+    /// Absolute, on the host.
     pub rootfs: PathBuf,
     /// When `create` began, RFC 3339 in UTC.
     pub created: String,
@@ -40,7 +40,7 @@ pub struct Record {
     pub hook_output: HookOutput,
     /// Hooks that run after `create`.
     pub poststart: Vec<HookPlan>,
-    #[allow(missing_docs)]
+    /// Hooks for `delete` to run.
     pub poststop: Vec<HookPlan>,
 }
 

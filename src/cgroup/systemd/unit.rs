@@ -16,9 +16,9 @@ use crate::plan::resources::Resources;
 pub struct Wanted<'a> {
     /// The unit.
     pub plan: &'a UnitPlan,
-    #[allow(missing_docs)]
+    /// The limits: `linux.resources`.
     pub resources: &'a Resources,
-    #[allow(missing_docs)]
+    /// What a refused limit means.
     pub tolerance: Tolerance,
     /// User and group that the sub-cgroup is given to.
     pub owner: Option<(u32, u32)>,
@@ -29,7 +29,7 @@ impl Cgroup {
     /// limits and device filter there too. `record` says what has been made so far, also after a failure.
     ///
     /// # Errors
-    /// What systemd or the kernel refuses; [`Kind::Exists`] if the unit is another's.
+    /// What systemd or the kernel refuses; [`crate::error::Kind::Exists`] if the unit is another's.
     pub fn create_unit(
         record: &mut CgroupRecord,
         systemd: &mut Systemd,

@@ -19,7 +19,11 @@ fn limited(case: &mut Case, resources: Value) {
 fn has_file(controller: &str, v1: &str, v2: &str) -> bool {
     let (point, file) = match look::v1(controller) {
         Some(point) => (point, v1),
-        None => (look::v2().expect("cgroup2"), v2),
+        None => {
+            let top = look::v2().expect("cgroup2");
+            fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+            (top, v2)
+        }
     };
     // The top of v2 has no limits: another cgroup has to tell.
     let probe = point.join(format!("tt-probe-{controller}-{}", std::process::id()));

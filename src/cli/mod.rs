@@ -101,7 +101,7 @@ enum Command {
 
 /// Runs a command and returns the exit code of the process.
 pub fn main() -> i32 {
-    let cli = match Cli::try_parse_from(with_single_dashes(std::env::args_os())) {
+    let cli = match Cli::try_parse_from(with_odd_spellings(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) if e.exit_code() == 0 || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Help and version; a reader that has gone away is no failure.
@@ -126,15 +126,17 @@ pub fn main() -> i32 {
     }
 }
 
-/// containerd writes `-no-subreaper`, as Go's own parser would take it, on `restore` alone.
-fn with_single_dashes(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+/// What no clap option can be. containerd writes `-no-subreaper`, as Go's own parser would take it, on `restore` alone. crun
+/// asks for help by `-?` and `--usage`, too: taken where they can't be a payload's.
+fn with_odd_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut restores = None;
-    args.map(move |arg| {
+    args.enumerate().map(move |(i, arg)| {
         let command = ["restore", "exec", "run"].into_iter().find(|name| OsStr::new(name) == arg);
         restores = restores.or(command);
-        match arg == "-no-subreaper" && restores == Some("restore") {
-            true => "--no-subreaper".into(),
-            false => arg,
+        match arg.as_encoded_bytes() {
+            b"-no-subreaper" if restores == Some("restore") => "--no-subreaper".into(),
+            b"-?" | b"--usage" if i == 1 || i == 2 => "--help".into(),
+            _ => arg,
         }
     })
 }
@@ -236,8 +238,16 @@ mod tests {
 
     #[test]
     fn only_restore_knows_a_single_dash() {
-        let with = |args: &[&str]| with_single_dashes(args.iter().map(OsString::from)).collect::<Vec<_>>();
+        let with = |args: &[&str]| with_odd_spellings(args.iter().map(OsString::from)).collect::<Vec<_>>();
         assert_eq!(with(&["tandem", "restore", "-no-subreaper", "x"])[2], "--no-subreaper");
         assert_eq!(with(&["tandem", "exec", "x", "restore", "-no-subreaper"])[4], "-no-subreaper");
+    }
+
+    #[test]
+    fn help_has_cruns_names_too() {
+        let with = |args: &[&str]| with_odd_spellings(args.iter().map(OsString::from)).collect::<Vec<_>>();
+        assert_eq!(with(&["tandem", "-?"])[1], "--help");
+        assert_eq!(with(&["tandem", "run", "--usage"])[2], "--help");
+        assert_eq!(with(&["tandem", "exec", "x", "ls", "--usage"])[4], "--usage");
     }
 }

@@ -176,12 +176,44 @@ fn what_cannot_be_mapped_is_refused_before_anything_is_made() {
     case.create_with(&[]).refused_with(&["uidMappings", "gidMappings", "together"]);
     case.alter(|c| {
         c["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/data");
-        mount(c, "/data", "tmpfs", "tmpfs", &["idmap=uids=0-1-1"]);
+        mount(c, "/data", "proc", "proc", &["idmap=uids=0-1-1"]);
     });
-    case.create_with(&[]).refused_with(&["must be a bind mount"]);
+    case.create_with(&[]).refused_with(&["must be of files", "`proc`"]);
     binds(&mut case, &["bind"], maps());
     without(&["mount_setattr"], Errno::NOSYS, || case.create_with(&[])).refused_with(&["mount_setattr"]);
     assert!(!case.rootfs().join("data").exists(), "nothing was made");
+}
+
+/// A new file system, too, is seen with other IDs than it has; crun's.
+#[test]
+fn a_new_tmpfs_has_the_mapping_that_it_is_given() {
+    if !look::maps_ids_of_a_tmpfs() {
+        skip!("this kernel doesn't map the IDs of a tmpfs");
+    }
+    for own_userns in [false, true] {
+        let mut case = case!("idtmpfs");
+        case.alter(|c| {
+            mount(c, "/data", "tmpfs", "tmpfs", &["size=64k", "mode=755", "nosuid"]);
+            let entry = c["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            entry["uidMappings"] = line(0, 100_000, 100);
+            entry["gidMappings"] = line(0, 100_000, 100);
+        });
+        if own_userns {
+            // Its root may make nothing in the rootfs.
+            fs::create_dir(case.rootfs().join("data")).unwrap();
+            case.alter(|c| user_namespace(c, 100_000));
+        }
+        let pid = case.running();
+        assert_eq!(owner(pid, "/data"), (100_000, 100_000), "seen on the host");
+        let table = look::mounts(pid);
+        let data = look::mount_at(&table, "/data");
+        assert!(
+            data.has("nosuid") && data.has("idmapped") && data.super_options.contains(&"size=64k".into()),
+            "{data:?}"
+        );
+        let inside = case.exec(&["stat", "-c", "%u %a", "/data"]).ok().out();
+        assert_eq!(inside.trim(), if own_userns { "0 755" } else { "100000 755" });
+    }
 }
 
 #[test]

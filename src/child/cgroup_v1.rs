@@ -53,6 +53,7 @@ fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, change
         data,
         tmpcopyup: false,
         instance: None,
+        idmapped: false,
         or_bind: None,
     };
     mounter.filesystem(&fs, at.into(), changes).map(drop)

@@ -268,7 +268,7 @@ impl Mounter<'_> {
         let shows_namespace = matches!(fs.fstype.as_str(), "proc" | "sysfs");
         match self.slots.take(self.session, slot)? {
             Opened::Tree(mount) => Ok(Ok(mount)),
-            Opened::Empty(reason) if !shows_namespace && !self.root.sees_host() => Err(reason),
+            Opened::Empty(reason) if fs.idmapped || !shows_namespace && !self.root.sees_host() => Err(reason),
             Opened::Empty(reason) => {
                 self.session.recorder.fallback("instance by the child", || format!("`{}`: {reason}", fs.fstype));
                 Ok(Err(Some(reason)))

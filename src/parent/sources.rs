@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::filesystem;
 use crate::node;
 use crate::plan::Plan;
+use crate::plan::idmapped::Idmapped;
 use crate::plan::mounts::Filesystem;
 use crate::plan::options::{Attrs, attr};
 use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
@@ -136,9 +137,10 @@ impl<'a> Opener<'a> {
     /// Makes the file systems that show the container's namespaces.
     fn make_instances(&mut self) {
         for (slot, source) in self.plan.sources.iter().enumerate() {
-            if let Source::Instance { fs, attrs } = source {
+            if let Source::Instance { fs, attrs, idmapped } = source {
                 let made = instances::make(fs, *attrs, self.pid, self.proc);
-                self.early.insert(slot, made.map(Early::Opened));
+                let mapped = made.and_then(|tree| self.map(tree, idmapped.as_ref()));
+                self.early.insert(slot, mapped.map(Early::Opened));
             }
         }
     }
@@ -192,18 +194,22 @@ impl<'a> Opener<'a> {
                         }
                     }),
                 }?;
-                if let Some(idmapped) = idmapped {
-                    let mapped = self.mappings.map(tree.as_fd(), idmapped, self.plan, self.pid, self.proc);
-                    mapped.context(|| format!("`{}`", path.display()))?;
-                }
-                Ok(tree)
+                self.map(tree, idmapped.as_ref()).context(|| format!("`{}`", path.display()))
             }
             Source::Cgroup { controller } => {
                 Err(Error::system(format!("the container has no `{controller}` cgroup to show")))
             }
-            Source::Instance { fs, attrs } => instances::make(fs, *attrs, self.pid, self.proc),
+            Source::Instance { fs, attrs, idmapped } => {
+                let tree = instances::make(fs, *attrs, self.pid, self.proc)?;
+                self.map(tree, idmapped.as_ref()).context(|| format!("`{}`", fs.fstype))
+            }
             Source::Device { index } => self.device(*index),
         }
+    }
+
+    fn map(&mut self, tree: OwnedFd, wanted: Option<&Idmapped>) -> Result<OwnedFd> {
+        let map = |wanted| self.mappings.map(tree.as_fd(), wanted, self.plan, self.pid, self.proc);
+        wanted.map_or(Ok(()), map).map(|()| tree)
     }
 
     fn device(&mut self, index: usize) -> Result<OwnedFd> {

@@ -1,4 +1,4 @@
-//! Id-mapped bind mounts: which mapping a mount gets. config.md, "uidMappings" and the options `idmap` and `ridmap`;
+//! Id-mapped mounts: which mapping a mount gets. config.md, "uidMappings" and the options `idmap` and `ridmap`;
 //! mount_setattr(2), `MOUNT_ATTR_IDMAP`.
 //!
 //! In a mapping of a mount the container's ID is the one on the file system, and the host's the one that it is seen as.
@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Mount;
 
+use super::mounts::Surroundings;
 use super::namespaces::{IdMap, IdMaps, Namespaces, flag, id_maps};
-use super::options::MappedBy;
+use super::options::{MappedBy, Options};
 use crate::error::{Error, Result};
 
 /// The mapping of one mount.
@@ -58,12 +59,7 @@ impl Idmapped {
     ///
     /// # Errors
     /// Half a mapping, a malformed one, or none where there is no user namespace to take one from.
-    pub(super) fn from_spec(
-        mount: &Mount,
-        by: Option<&MappedBy>,
-        own: &OwnMaps<'_>,
-        at: &str,
-    ) -> Result<Option<Idmapped>> {
+    fn from_spec(mount: &Mount, by: Option<&MappedBy>, own: &OwnMaps<'_>, at: &str) -> Result<Option<Idmapped>> {
         let given = IdMaps {
             uid: id_maps(mount.uid_mappings().as_deref(), &format!("{at}.uidMappings"))?,
             gid: id_maps(mount.gid_mappings().as_deref(), &format!("{at}.gidMappings"))?,
@@ -85,6 +81,36 @@ impl Idmapped {
         Ok(Some(Idmapped { by: mapping, recursive }))
     }
 }
+
+/// The mapping of a mount's IDs. Decided here, since the path-based way has none.
+pub(super) fn of_mount(
+    mount: &Mount,
+    typ: &str,
+    options: &Options,
+    at: &str,
+    around: &Surroundings<'_>,
+) -> Result<Option<Idmapped>> {
+    let Some(mapped) = Idmapped::from_spec(mount, options.mapped_by.as_ref(), around.own_maps, at)? else {
+        return Ok(None);
+    };
+    let refuse = |why: String| Err(Error::config(format!("`{at}`: an id-mapped mount {why}")));
+    let kernel = around.host.mount_api;
+    match () {
+        () if options.bind.is_none() && SHOW_PROCESSES_OR_KERNEL.contains(&typ) => {
+            refuse(format!("must be of files: nothing maps the IDs of `{typ}`"))
+        }
+        () if !kernel.mount_setattr => {
+            refuse("needs mount_setattr (Linux 5.12), which the kernel does not have".into())
+        }
+        () if !around.strategy.strategy.attaches() => {
+            refuse(format!("can't be made by the mount strategy `{}`", around.strategy.strategy.name()))
+        }
+        () => Ok(Some(mapped)),
+    }
+}
+
+/// File systems whose owners are no IDs of files that could be mapped.
+const SHOW_PROCESSES_OR_KERNEL: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"];
 
 /// Parses crun's and podman's `uids=0-1-10#10-11-10;gids=@0-0-10`: first ID on the file system, first ID that it is seen
 /// as, how many. With `@` the second is one inside the container's user namespace. A kind that is not named is mapped as

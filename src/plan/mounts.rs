@@ -6,7 +6,7 @@ use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
-use super::idmapped::{Idmapped, OwnMaps};
+use super::idmapped::{self, Idmapped, OwnMaps};
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr};
 use super::sources::{Source, Sources};
@@ -91,6 +91,8 @@ pub struct Filesystem {
     pub tmpcopyup: bool,
     /// The slot with an instance that the parent has made.
     pub instance: Option<u32>,
+    /// The parent maps its IDs: no other instance will do.
+    pub idmapped: bool,
     /// Where the kernel refuses a new instance to a user namespace (EPERM): bind the host's instead.
     pub or_bind: Option<Bind>,
 }
@@ -105,6 +107,7 @@ impl Filesystem {
             data: mode.iter().map(|mode| ("mode".into(), Some((*mode).into()))).collect(),
             tmpcopyup: false,
             instance: None,
+            idmapped: false,
             or_bind: None,
         }
     }
@@ -170,7 +173,7 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
     let (mut attrs, recursive_attrs) = (options.attrs, options.recursive_attrs);
     check(typ, &options, at)?;
     let nofollow = options.destination_nofollow;
-    let idmapped = idmapped(mount, typ, &options, at, around)?;
+    let idmapped = idmapped::of_mount(mount, typ, &options, at, around)?;
     let propagation = options.propagation.unwrap_or((Propagation::Private, true));
     let what = match typ {
         _ if typ == "bind" || options.bind.is_some() => {
@@ -180,36 +183,11 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
             return Err(Error::config(format!("`{at}.type` is missing, and no option says `bind`")));
         }
         "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
-        _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, sources)),
+        _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, (sources, idmapped))),
     };
     // `rro` holds whatever is said without the `r`, before or after it: under every runtime it is made last.
     let attrs = attrs.but(recursive_attrs);
     Ok(MountPlan { destination, nofollow, what, attrs, recursive_attrs, propagation, below_shared: false })
-}
-
-/// The mapping of a bind mount's IDs. Decided here, since the path-based way has none.
-fn idmapped(
-    mount: &Mount,
-    typ: &str,
-    options: &Options,
-    at: &str,
-    around: &Surroundings<'_>,
-) -> Result<Option<Idmapped>> {
-    let Some(mapped) = Idmapped::from_spec(mount, options.mapped_by.as_ref(), around.own_maps, at)? else {
-        return Ok(None);
-    };
-    let refuse = |why: String| Err(Error::config(format!("`{at}`: an id-mapped mount {why}")));
-    let kernel = around.host.mount_api;
-    match () {
-        () if typ != "bind" && options.bind.is_none() => refuse("must be a bind mount".into()),
-        () if !kernel.mount_setattr => {
-            refuse("needs mount_setattr (Linux 5.12), which the kernel does not have".into())
-        }
-        () if !around.strategy.strategy.attaches() => {
-            refuse(format!("can't be made by the mount strategy `{}`", around.strategy.strategy.name()))
-        }
-        () => Ok(Some(mapped)),
-    }
 }
 
 /// What an option can't mean here.
@@ -286,7 +264,7 @@ fn filesystem(
     options: Options,
     attrs: Attrs,
     around: &Surroundings<'_>,
-    sources: &mut Sources,
+    (sources, idmapped): (&mut Sources, Option<Idmapped>),
 ) -> Filesystem {
     let mut superblock = options.superblock;
     // As mount(2) does: a new file system that is to be read-only is so in its superblock too. One that is filled first can
@@ -300,10 +278,14 @@ fn filesystem(
     }
     let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(typ).to_owned();
     let tmpcopyup = options.tmpcopyup;
+    let (fstype, mapped) = (typ.to_owned(), idmapped.is_some());
     let mut fs =
-        Filesystem { fstype: typ.to_owned(), source, superblock, data, tmpcopyup, instance: None, or_bind: None };
-    if made_by_parent(typ, mount, around) {
-        fs.instance = Some(sources.add(Source::Instance { fs: fs.clone(), attrs }));
+        Filesystem { fstype, source, superblock, data, tmpcopyup, instance: None, idmapped: mapped, or_bind: None };
+    if mapped || made_by_parent(typ, mount, around) {
+        // What is filled first is made read-only when it is.
+        let sealed = if tmpcopyup { attr::RDONLY } else { 0 };
+        let attrs = Attrs { set: attrs.set & !sealed, ..attrs };
+        fs.instance = Some(sources.add(Source::Instance { fs: fs.clone(), attrs, idmapped }));
     }
     fs.or_bind = refused_to_userns(typ, around).map(|path| host_tree(path, sources));
     fs
@@ -379,7 +361,7 @@ fn cgroup(
     if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
         // The superblock is the machine's one and only: read-only is a matter of the mount.
         options.attrs.set &= !attr::RDONLY;
-        return What::Filesystem(filesystem("cgroup2", mount, options, *attrs, around, sources));
+        return What::Filesystem(filesystem("cgroup2", mount, options, *attrs, around, (sources, None)));
     }
     // Every runtime makes the mounts of v1 so, whatever is asked for.
     attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;

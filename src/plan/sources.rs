@@ -29,13 +29,15 @@ pub enum Source {
         /// One of its controllers, or its `name=`.
         controller: String,
     },
-    /// A new file system that the parent makes: a proc or sysfs of the container's own pid or network namespace, or what is
-    /// made from paths of the host.
+    /// A new file system that the parent makes: a proc or sysfs of the container's own pid or network namespace, what is
+    /// made from paths of the host, or what has its IDs mapped.
     Instance {
         /// What is made.
         fs: Filesystem,
         /// Of its mount.
         attrs: Attrs,
+        /// Its IDs are mapped.
+        idmapped: Option<Idmapped>,
     },
     /// A device node, by its place in the plan's list of devices.
     Device {

@@ -66,6 +66,30 @@ fn mounts_are_added_and_taken_away() {
 }
 
 #[test]
+fn added_mounts_have_the_mapping_that_they_are_given() {
+    tandem_only!("mounts add");
+    if !look::maps_ids_of_a_tmpfs() {
+        skip!("this kernel doesn't map the IDs of a tmpfs");
+    }
+    let mut case = case!("mountsmap");
+    // A tmpfs of its own: the file system that temporary files are on may map nothing.
+    case.running();
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
+    let entry = |path: &str, kind: &str, source: &str, options: Value| json!({"destination": path, "type": kind, "source": source, "options": options, "uidMappings": map, "gidMappings": map});
+    let fresh = entry("/fresh", "tmpfs", "tmpfs", json!(["mode=750"]));
+    let shm = entry("/there", "bind", "/dev/shm", json!(["bind", "ro"]));
+    mounts(&case, "add", &json!([fresh, shm])).ok();
+    assert_eq!(case.exec(&["stat", "-c", "%u:%g %a", "/fresh"]).ok().out().trim(), "1000:1000 750");
+    assert_eq!(case.exec(&["stat", "-c", "%u", "/there"]).ok().out().trim(), "1000");
+    assert_ne!(case.exec(&["touch", "/there/x"]).code(), 0);
+    case.delete_by_force();
+
+    case.alter(|c| user_namespace(c, 100_000));
+    case.running();
+    mounts(&case, "add", &json!([shm])).refused_with(&["mounts[0]", "id-mapped bind", "user namespace"]);
+}
+
+#[test]
 fn all_are_added_or_none_and_all_are_removed_or_none() {
     tandem_only!("mounts add");
     let case = case!("mountsnone");

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use super::{idmap, namespaces};
 use crate::error::{Context, Error, Result};
-use crate::plan::Plan;
 use crate::plan::idmapped::{Idmapped, Mapping};
 use crate::plan::namespaces::{IdMaps, flag};
 use crate::procfs::Proc;
@@ -20,16 +19,15 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 pub(super) struct Mappings(BTreeMap<Mapping, OwnedFd>);
 
 impl Mappings {
-    /// Maps the IDs of a detached tree. `pid` is the container's process.
+    /// Maps the IDs of a detached tree. `own` is the mapping of the container's user namespace, which `pid` is in.
     pub(super) fn map(
         &mut self,
         tree: BorrowedFd<'_>,
         wanted: &Idmapped,
-        plan: &Plan,
-        pid: i32,
+        (own, pid): (Option<&IdMaps>, i32),
         proc: &Proc,
     ) -> Result<()> {
-        let namespace = self.namespace(&wanted.by, plan, pid, proc).context(|| "a user namespace for its IDs")?;
+        let namespace = self.namespace(&wanted.by, (own, pid), proc).context(|| "a user namespace for its IDs")?;
         let attr =
             MountAttr { set: libc::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
         let recursive = if wanted.recursive { " of the whole tree" } else { "" };
@@ -37,14 +35,17 @@ impl Mappings {
             .map_err(|errno| explain(errno, Error::call(format!("mount_setattr (map the IDs{recursive})"), errno)))
     }
 
-    fn namespace(&mut self, mapping: &Mapping, plan: &Plan, pid: i32, proc: &Proc) -> Result<BorrowedFd<'_>> {
+    fn namespace(
+        &mut self,
+        mapping: &Mapping,
+        (own, pid): (Option<&IdMaps>, i32),
+        proc: &Proc,
+    ) -> Result<BorrowedFd<'_>> {
         if !self.0.contains_key(mapping) {
             let fd = match mapping {
                 Mapping::Joined(path) => namespaces::open_one(flag::USER, path)?,
                 // The container's own stands for its mapping without being made.
-                Mapping::Lines(lines) if plan.maps_at_clone() == Some(lines) => {
-                    proc.open_namespace(&pid.to_string(), "user")?
-                }
+                Mapping::Lines(lines) if own == Some(lines) => proc.open_namespace(&pid.to_string(), "user")?,
                 Mapping::Lines(lines) => with_lines(lines, proc)?,
             };
             self.0.insert(mapping.clone(), fd);

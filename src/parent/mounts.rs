@@ -4,7 +4,7 @@
 //! mounts that the container's user namespace owns, if it has one of its own: the kernel has then locked their flags
 //! (mount_namespaces(7)), and the container's root can't make writable what the host has read-only.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
@@ -12,11 +12,13 @@ use oci_spec::runtime::Mount;
 use rustix::fs::CWD;
 
 use super::lifecycle::Container;
+use super::mapped::Mappings;
 use super::sources;
 use crate::child::{Places, live, with_mode_of_covered};
 use crate::error::{Context, Error, Result};
 use crate::filesystem;
 use crate::plan::host::Host;
+use crate::plan::idmapped::Idmapped;
 use crate::plan::live::{LivePlan, destinations};
 use crate::plan::mounts::{Filesystem, MountPlan, What};
 use crate::plan::namespaces::{flag, proc_name};
@@ -40,14 +42,23 @@ pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>) -> Result<()> {
     // What only the covered directory tells.
     let filesystems = plan.mounts.iter().map(|mount| with_mode(mount, &there)).collect::<Result<Vec<_>>>()?;
 
+    // Only who has rights over a file system may map its IDs: before they are given up.
+    let mut mappings = Mappings::default();
+    let mut opened = vec![];
+    for (mount, fs) in plan.mounts.iter().zip(&filesystems) {
+        let map = |tree: BorrowedFd<'_>, by: &Idmapped| mappings.map(tree, by, (None, container.pid()), proc);
+        opened.push(mapped(mount, fs.as_ref(), &plan.sources, map).context(|| on(mount))?);
+    }
     there.enter_user()?;
     // What a path of the host leads to is opened by who calls, what is made is the container's root's.
-    let binds = plan.mounts.iter().map(|mount| open_source(mount, &plan.sources)).collect::<Result<Vec<_>>>()?;
+    for (mount, tree) in plan.mounts.iter().zip(&mut opened).filter(|(_, tree)| tree.is_none()) {
+        *tree = open_source(mount, &plan.sources).context(|| on(mount))?;
+    }
     there.become_root()?;
     there.enter_others()?;
     let mut trees = vec![];
-    for ((mount, bind), fs) in plan.mounts.iter().zip(binds).zip(filesystems) {
-        let tree = match (bind, fs) {
+    for ((mount, tree), fs) in plan.mounts.iter().zip(opened).zip(filesystems) {
+        let tree = match (tree, fs) {
             (Some(tree), _) => tree,
             (None, Some(fs)) => make(&fs, mount.attrs, there.has(flag::PID)).context(|| on(mount))?,
             (None, None) => return Err(Error::system("it is neither a tree nor a file system").context(on(mount))),
@@ -147,13 +158,34 @@ impl Namespaces {
     }
 }
 
+/// The tree of a mount whose IDs are mapped.
+fn mapped(
+    mount: &MountPlan,
+    fs: Option<&Filesystem>,
+    sources: &[Source],
+    map: impl FnOnce(BorrowedFd<'_>, &Idmapped) -> Result<()>,
+) -> Result<Option<OwnedFd>> {
+    let slot = match &mount.what {
+        What::Bind(bind) => Some(bind.slot),
+        What::Filesystem(fs) => fs.instance,
+        What::CgroupV1(_) => None,
+    };
+    let (tree, by) = match (slot.and_then(|slot| sources.get(slot as usize)), fs) {
+        (Some(Source::Path { idmapped: Some(by), .. }), _) => (open_source(mount, sources)?, by),
+        (Some(Source::Instance { idmapped: Some(by), .. }), Some(fs)) => (Some(make(fs, mount.attrs, false)?), by),
+        _ => return Ok(None),
+    };
+    tree.as_ref().map_or(Ok(()), |tree| map(tree.as_fd(), by))?;
+    Ok(tree)
+}
+
 fn open_source(mount: &MountPlan, sources: &[Source]) -> Result<Option<OwnedFd>> {
     let What::Bind(bind) = &mount.what else { return Ok(None) };
     let Some(Source::Path { path, recursive, nofollow, .. }) = sources.get(bind.slot as usize) else {
-        return Err(Error::system("its source is no path of the host").context(on(mount)));
+        return Err(Error::system("its source is no path of the host"));
     };
     let tree = sources::open_tree(CWD, path, *recursive, *nofollow);
-    tree.map_err(|e| sources::explain_locked(e, *recursive)).context(|| on(mount)).map(Some)
+    tree.map_err(|e| sources::explain_locked(e, *recursive)).map(Some)
 }
 
 /// What is to be made, as at the container's start.

@@ -208,7 +208,10 @@ impl<'a> Opener<'a> {
     }
 
     fn map(&mut self, tree: OwnedFd, wanted: Option<&Idmapped>) -> Result<OwnedFd> {
-        let map = |wanted| self.mappings.map(tree.as_fd(), wanted, self.plan, self.pid, self.proc);
+        let map = |wanted| {
+            let own = (self.plan.maps_at_clone(), self.pid);
+            self.mappings.map(tree.as_fd(), wanted, own, self.proc)
+        };
         wanted.map_or(Ok(()), map).map(|()| tree)
     }
 

@@ -60,7 +60,7 @@ impl LivePlan {
             };
             match &mount.what {
                 What::CgroupV1(_) => return refuse("a mount of cgroup v1"),
-                What::Bind(bind) if bind.idmapped => return refuse("an id mapping"),
+                What::Bind(bind) if bind.idmapped && namespaces.has_user() => return refuse(LOCKED),
                 What::Bind(bind) if bind.copy_symlink => return refuse("`copy-symlink`"),
                 What::Bind(_) | What::Filesystem(_) => {}
             }
@@ -68,6 +68,9 @@ impl LivePlan {
         Ok(LivePlan { mounts, sources: sources.list().to_vec(), api: host.mount_api })
     }
 }
+
+/// The kernel locks the flags of what is copied into a user namespace's mounts, and maps only what is not there yet.
+const LOCKED: &str = "an id-mapped bind in a container with a user namespace, which could take its flags off,";
 
 /// Where mounts are to be taken away.
 ///

@@ -125,6 +125,26 @@ mod tests {
         }
     }
 
+    /// What is in the text and not in what was read would be accepted and ignored: it has happened, by a wrong name.
+    #[test]
+    fn no_property_of_the_specification_is_lost() {
+        fn lost(text: &serde_json::Value, read: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+            use serde_json::Value::{Array, Object};
+            match (text, read) {
+                (Object(a), _) => a.iter().for_each(|(key, v)| lost(v, &read[key], &format!("{at}.{key}"), found)),
+                (Array(a), _) => (0..a.len()).for_each(|i| lost(&a[i], &read[i], &format!("{at}[{i}]"), found)),
+                (a, b) if a == b => {}
+                (a, b) => found.push(format!("{at}: {a} became {b}")),
+            }
+        }
+        let text = include_str!("../../tests/data/every-property.json");
+        let spec = spec_from_text(text.as_bytes()).unwrap();
+        let (text, read) = (serde_json::from_str(text).unwrap(), serde_json::to_value(&spec).unwrap());
+        let mut found = vec![];
+        lost(&text, &read, "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
     #[test]
     fn takes_every_version_of_major_one() {
         for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0"] {

@@ -39,6 +39,8 @@ pub struct Error {
     errno: Option<i32>,
     /// What the user can do about it.
     advice: Option<String>,
+    /// The JSON path of the property that is wrong, if the configuration is.
+    property: Option<String>,
 }
 
 /// The result of everything that can fail in this crate.
@@ -47,12 +49,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure that is no system call's.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, chain: vec![message.into()], errno: None, advice: None }
+        Error { kind, chain: vec![message.into()], errno: None, advice: None, property: None }
     }
 
     /// The configuration is wrong: `message` names the property.
     pub fn config(message: impl Into<String>) -> Error {
         Error::new(Kind::Config, message)
+    }
+
+    /// The configuration is wrong at one property, by its JSON path: `linux.devices[0].type`.
+    pub fn at(property: impl Into<String>, why: impl fmt::Display) -> Error {
+        let property = property.into();
+        Error::config(format!("`{property}`: {why}")).about(property)
     }
 
     /// The kernel, a file or a peer process refused without an errno.
@@ -62,7 +70,7 @@ impl Error {
 
     /// A system call failed: `call` names it with its object, as `open_tree /data`.
     pub fn call(call: impl Into<String>, errno: Errno) -> Error {
-        Error { kind: Kind::System, chain: vec![call.into()], errno: Some(errno.raw_os_error()), advice: None }
+        Error { errno: Some(errno.raw_os_error()), ..Error::system(call) }
     }
 
     /// The same error, with what was being done when it happened.
@@ -74,6 +82,12 @@ impl Error {
     /// The same error, with what the user can do about it.
     pub fn advise(mut self, advice: impl Into<String>) -> Error {
         self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same error, with the JSON path of the property that it is about.
+    pub fn about(mut self, property: impl Into<String>) -> Error {
+        self.property = Some(property.into());
         self
     }
 
@@ -93,7 +107,7 @@ impl Error {
 
     /// The same error with no text longer than `cap` bytes: for a frame that must hold it. What is cut ends in `…`.
     pub fn shortened(mut self, cap: usize) -> Error {
-        let texts = self.chain.iter_mut().chain(self.advice.as_mut());
+        let texts = self.chain.iter_mut().chain(self.advice.as_mut()).chain(self.property.as_mut());
         texts.for_each(|text| shorten(text, cap));
         self
     }
@@ -101,6 +115,21 @@ impl Error {
     /// What a caller can branch on.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The JSON path of the property that is wrong; None where it is not the configuration, or the whole of it.
+    pub fn property(&self) -> Option<&str> {
+        self.property.as_deref()
+    }
+
+    /// What the user can do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// The line without the advice.
+    pub fn message(&self) -> String {
+        Error { advice: None, ..self.clone() }.to_string()
     }
 
     /// The errno of the failed call, if one failed.
@@ -145,6 +174,11 @@ pub(crate) fn shorten(text: &mut String, cap: usize) {
         text.truncate(end);
         text.push('…');
     }
+}
+
+/// The JSON path of a member whose name is not the specification's: `annotations["org.example.key"]`.
+pub(crate) fn member(object: &str, name: &str) -> String {
+    format!("{object}[{name:?}]")
 }
 
 /// Adds to a failure what was being done. The closure runs only on failure.

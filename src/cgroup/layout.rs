@@ -208,6 +208,11 @@ pub(super) fn refuse_if_used(path: &str) -> Result<()> {
     }
 }
 
+/// Refuses a path that leads to no cgroup of a container's own.
+pub(crate) fn check_path(path: &Path) -> Result<()> {
+    steps(path).map(drop).map_err(|error| error.about("linux.cgroupsPath"))
+}
+
 /// The components of a cgroup path, which must lead downwards.
 fn steps(path: &Path) -> Result<Vec<&str>> {
     let shown = path.display();

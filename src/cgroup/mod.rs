@@ -37,6 +37,7 @@ use rustix::io::Errno;
 
 use self::dir::Dir;
 use self::freezer::Freezer;
+pub(crate) use self::layout::check_path;
 pub use self::layout::{Hierarchies, Layout};
 pub use self::oom::OomWatch;
 pub use self::record::{CgroupRecord, RecordDir};

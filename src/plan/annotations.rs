@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::findings::Findings;
+use crate::error::{Error, Result, member};
 
 /// Names that ask for what this runtime does not have; to leave them unheeded would run something else.
 const REFUSED: [(&str, &str); 3] = [
@@ -49,10 +50,14 @@ impl Annotations {
     /// # Errors
     /// A value that is none, or a name that asks for what there is not.
     pub fn from_spec(annotations: Option<&HashMap<String, String>>) -> Result<Annotations> {
+        Findings::first(|findings| Annotations::read(annotations, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn read(annotations: Option<&HashMap<String, String>>, findings: &mut Findings) -> Annotations {
         let get = |name: &str| annotations.and_then(|all| all.get(name)).map(String::as_str).filter(|v| !v.is_empty());
-        let bad = |name: &str, why: &str| Error::config(format!("annotation `{name}`: {why}"));
-        if let Some((name, why)) = REFUSED.iter().find(|(name, _)| get(name).is_some()) {
-            return Err(bad(name, why));
+        for (name, why) in REFUSED.iter().filter(|(name, _)| get(name).is_some()) {
+            findings.add(bad(name, why));
         }
         let flag = |name: &str| match get(name) {
             None | Some("0" | "false") => Ok(false),
@@ -73,25 +78,30 @@ impl Annotations {
                 program => Ok(program),
             }
         };
-        Ok(Annotations {
-            keep_original_groups: flag("run.oci.keep_original_groups")?,
-            seccomp_receiver: path("run.oci.seccomp.receiver")?,
-            fail_unknown_syscall: flag("run.oci.seccomp_fail_unknown_syscall")?,
-            seccomp_program: program("run.oci.seccomp_bpf_data")?,
-            pidfd_receiver: path("run.oci.pidfd_receiver")?,
-            hooks: HookOutput { stdout: path("run.oci.hooks.stdout")?, stderr: path("run.oci.hooks.stderr")? },
-            mount_context: match get("run.oci.mount_context_type") {
-                None | Some("context") => "context",
-                Some("fscontext") => "fscontext",
-                Some("defcontext") => "defcontext",
-                Some("rootcontext") => "rootcontext",
-                Some(other) => {
-                    let why = format!("`{other}` is not context, fscontext, defcontext or rootcontext");
-                    return Err(bad("run.oci.mount_context_type", &why));
-                }
+        let context = |name: &str| match get(name) {
+            None | Some("context") => Ok("context"),
+            Some("fscontext") => Ok("fscontext"),
+            Some("defcontext") => Ok("defcontext"),
+            Some("rootcontext") => Ok("rootcontext"),
+            Some(other) => Err(bad(name, &format!("`{other}` is not context, fscontext, defcontext or rootcontext"))),
+        };
+        Annotations {
+            keep_original_groups: findings.or_default(flag("run.oci.keep_original_groups")),
+            seccomp_receiver: findings.or_default(path("run.oci.seccomp.receiver")),
+            fail_unknown_syscall: findings.or_default(flag("run.oci.seccomp_fail_unknown_syscall")),
+            seccomp_program: findings.or_default(program("run.oci.seccomp_bpf_data")),
+            pidfd_receiver: findings.or_default(path("run.oci.pidfd_receiver")),
+            hooks: HookOutput {
+                stdout: findings.or_default(path("run.oci.hooks.stdout")),
+                stderr: findings.or_default(path("run.oci.hooks.stderr")),
             },
-        })
+            mount_context: findings.or_default(context("run.oci.mount_context_type")),
+        }
     }
+}
+
+fn bad(name: &str, why: &str) -> Error {
+    Error::config(format!("annotation `{name}`: {why}")).about(member("annotations", name))
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Linux;
 
+use super::findings::Findings;
 use super::host::Host;
 use super::id::ContainerId;
 use super::namespaces::{IdMap, IdMaps};
 use super::resources::Resources;
 use crate::cgroup::systemd::{UnitPlan, check_name};
-use crate::cgroup::{Layout, Tolerance};
-use crate::error::{Error, Result};
+use crate::cgroup::{Layout, Tolerance, check_path};
+use crate::error::{Error, member};
 
 const DELEGATE: &str = "run.oci.delegate-cgroup";
 
@@ -45,31 +46,31 @@ pub struct CgroupPlan {
 }
 
 impl CgroupPlan {
-    /// Plans it, unless there is to be none.
-    ///
-    /// # Errors
-    /// A limit, a path or an annotation that is wrong.
-    pub(super) fn from_spec(
+    /// Plans it, unless there is to be none. Wrong may be a limit, the path or an annotation.
+    pub(super) fn read(
         linux: &Linux,
         id: &ContainerId,
         host: &Host,
         (manager, tolerance): (CgroupManager, Option<Tolerance>),
         (annotations, id_maps): (&BTreeMap<String, String>, Option<&IdMaps>),
-    ) -> Result<Option<CgroupPlan>> {
-        let resources = linux.resources().as_ref().map(Resources::from_spec).transpose()?.unwrap_or_default();
+        findings: &mut Findings,
+    ) -> Option<CgroupPlan> {
+        let resources = linux.resources().as_ref().map(|r| Resources::read(r, findings)).unwrap_or_default();
         if manager == CgroupManager::Disabled {
-            return Ok(None);
+            return None;
         }
         let path = linux.cgroups_path().as_ref().filter(|p| !p.as_os_str().is_empty());
         let machine_root = host.is_machine_root();
         let layout = host.cgroups.layout();
         let unit = match manager {
             CgroupManager::Systemd if layout == Layout::None => {
-                return Err(Error::config("the systemd cgroup manager needs cgroups, and none are mounted"));
+                let message = "the systemd cgroup manager needs cgroups, and none are mounted";
+                findings.add(Error::config(message).about("linux.cgroupsPath"));
+                None
             }
             CgroupManager::Systemd => {
                 let path = path.map(PathBuf::as_path);
-                Some(UnitPlan::new(path, id.as_str(), machine_root, annotations, layout)?)
+                findings.take(UnitPlan::new(path, id.as_str(), machine_root, annotations, layout))
             }
             _ => None,
         };
@@ -82,12 +83,16 @@ impl CgroupPlan {
         };
         let delegate = annotations.get(DELEGATE).filter(|name| !name.is_empty()).cloned();
         if let Some(name) = &delegate {
-            check_name(DELEGATE, name)?;
+            findings.take(check_name(DELEGATE, name));
             if layout != Layout::V2 {
-                return Err(Error::config(format!("annotation `{DELEGATE}`: only cgroup v2 can be delegated")));
+                let message = format!("annotation `{DELEGATE}`: only cgroup v2 can be delegated");
+                findings.add(Error::config(message).about(member("annotations", DELEGATE)));
             }
         }
-        Ok(Some(CgroupPlan {
+        if manager == CgroupManager::Cgroupfs {
+            findings.take(check_path(&path));
+        }
+        Some(CgroupPlan {
             path,
             unit,
             resources,
@@ -98,7 +103,7 @@ impl CgroupPlan {
             },
             delegate,
             owner: id_maps.and_then(|maps| Some((outside(&maps.uid)?, outside(&maps.gid)?))),
-        }))
+        })
     }
 }
 

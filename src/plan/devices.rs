@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxDeviceType};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use crate::error::{Error, Result};
 
 /// One device node.
@@ -50,44 +51,24 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
 /// # Errors
 /// A relative path, a wrong number, or a path that is there twice with different nodes.
 pub fn from_spec(linux: Option<&Linux>) -> Result<Vec<DevicePlan>> {
+    Findings::first(|findings| read(linux, findings))
+}
+
+/// The same, with all that is wrong.
+pub(super) fn read(linux: Option<&Linux>, findings: &mut Findings) -> Vec<DevicePlan> {
     let mut listed: Vec<DevicePlan> = vec![];
     for (i, device) in linux.iter().flat_map(|l| l.devices().iter().flatten()).enumerate() {
-        let refuse = |why: String| Error::config(format!("`linux.devices[{i}]`: {why}"));
-        let kind = match device.typ() {
-            LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Character,
-            LinuxDeviceType::B => NodeKind::Block,
-            LinuxDeviceType::P => NodeKind::Fifo,
-            LinuxDeviceType::A => return Err(refuse("type `a` stands for all devices; it is none".into())),
-        };
-        let path = device.path().clone();
         // Every container has its own, on its own devpts.
-        if path == std::path::Path::new("/dev/ptmx") {
+        if device.path() == std::path::Path::new("/dev/ptmx") {
             continue;
         }
-        if !path.is_absolute() || path.components().any(|c| c == std::path::Component::ParentDir) {
-            return Err(refuse(format!("the path `{}` is not absolute, or has `..`", path.display())));
-        }
-        let number = |n: i64, what: &str| match (kind, u32::try_from(n)) {
-            (NodeKind::Fifo, _) => Ok(0),
-            (_, Ok(n)) => Ok(n),
-            (_, Err(_)) => Err(refuse(format!("{what} {n} is not a device number"))),
-        };
-        if kind != NodeKind::Fifo && (device.major(), device.minor()) == (0, 0) {
-            return Err(refuse("`major` and `minor` are missing: no device has the numbers 0, 0".into()));
-        }
-        let plan = DevicePlan {
-            kind,
-            major: number(device.major(), "major")?,
-            minor: number(device.minor(), "minor")?,
-            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
-            path,
-        };
+        let at = format!("linux.devices[{i}]");
+        let Some(plan) = findings.take(one(device, &at)) else { continue };
         match listed.iter().find(|d| d.path == plan.path) {
             Some(same) if *same == plan => {}
             Some(_) => {
-                return Err(refuse(format!("`{}` is there twice, as different nodes", plan.path.display())));
+                let why = format!("`{}` is there twice, as different nodes", plan.path.display());
+                findings.add(Error::at(at, why));
             }
             None => listed.push(plan),
         }
@@ -103,7 +84,39 @@ pub fn from_spec(linux: Option<&Linux>) -> Result<Vec<DevicePlan>> {
     });
     let mut all: Vec<DevicePlan> = defaults.filter(|d| !listed.iter().any(|l| l.path == d.path)).collect();
     all.append(&mut listed);
-    Ok(all)
+    all
+}
+
+fn one(device: &LinuxDevice, at: &str) -> Result<DevicePlan> {
+    let refuse = |property: &str, why: String| Error::at(at, why).about(format!("{at}.{property}"));
+    let kind = match device.typ() {
+        LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Character,
+        LinuxDeviceType::B => NodeKind::Block,
+        LinuxDeviceType::P => NodeKind::Fifo,
+        LinuxDeviceType::A => return Err(refuse("type", "type `a` stands for all devices; it is none".into())),
+    };
+    let path = device.path().clone();
+    if !path.is_absolute() || path.components().any(|c| c == std::path::Component::ParentDir) {
+        return Err(refuse("path", format!("the path `{}` is not absolute, or has `..`", path.display())));
+    }
+    let number = |n: i64, what: &str| match (kind, u32::try_from(n)) {
+        (NodeKind::Fifo, _) => Ok(0),
+        (_, Ok(n)) => Ok(n),
+        (_, Err(_)) => Err(refuse(what, format!("{what} {n} is not a device number"))),
+    };
+    if kind != NodeKind::Fifo && (device.major(), device.minor()) == (0, 0) {
+        let why = "`major` and `minor` are missing: no device has the numbers 0, 0";
+        return Err(refuse("major", why.into()));
+    }
+    Ok(DevicePlan {
+        kind,
+        major: number(device.major(), "major")?,
+        minor: number(device.minor(), "minor")?,
+        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+        uid: device.uid().unwrap_or(0),
+        gid: device.gid().unwrap_or(0),
+        path,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Hook, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use crate::error::{Error, Result};
 
 /// One hook.
@@ -38,24 +39,22 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Reads and checks `hooks`.
-    ///
-    /// # Errors
-    /// A relative path or a timeout that is not positive.
-    pub fn from_spec(spec: &Spec) -> Result<Hooks> {
+    /// Reads and checks `hooks`. Wrong are a relative path and a timeout that is not positive.
+    pub(super) fn read(spec: &Spec, findings: &mut Findings) -> Hooks {
         let Some(hooks) = spec.hooks() else {
-            return Ok(Hooks::default());
+            return Hooks::default();
         };
+        let mut list = |hooks: &Option<Vec<Hook>>, kind: &str| list(hooks.as_deref(), kind, findings);
         #[allow(deprecated)]
         let prestart = hooks.prestart();
-        Ok(Hooks {
-            prestart: list(prestart.as_deref(), "prestart")?,
-            create_runtime: list(hooks.create_runtime().as_deref(), "createRuntime")?,
-            create_container: list(hooks.create_container().as_deref(), "createContainer")?,
-            start_container: list(hooks.start_container().as_deref(), "startContainer")?,
-            poststart: list(hooks.poststart().as_deref(), "poststart")?,
-            poststop: list(hooks.poststop().as_deref(), "poststop")?,
-        })
+        Hooks {
+            prestart: list(prestart, "prestart"),
+            create_runtime: list(hooks.create_runtime(), "createRuntime"),
+            create_container: list(hooks.create_container(), "createContainer"),
+            start_container: list(hooks.start_container(), "startContainer"),
+            poststart: list(hooks.poststart(), "poststart"),
+            poststop: list(hooks.poststop(), "poststop"),
+        }
     }
 
     /// Whether `create` or `run` runs any hook in the runtime's own namespaces.
@@ -69,25 +68,25 @@ impl Hooks {
     }
 }
 
-fn list(hooks: Option<&[Hook]>, kind: &str) -> Result<Vec<HookPlan>> {
+fn list(hooks: Option<&[Hook]>, kind: &str, findings: &mut Findings) -> Vec<HookPlan> {
     let hooks = hooks.unwrap_or_default().iter().enumerate();
-    hooks
-        .map(|(i, hook)| {
-            let refuse = |why: &str| Err(Error::config(format!("`hooks.{kind}[{i}]`: {why}")));
-            let path = hook.path().clone();
-            if !path.is_absolute() {
-                return refuse(&format!("the path `{}` is not absolute", path.display()));
-            }
-            let timeout = match hook.timeout() {
-                None => None,
-                Some(seconds) if seconds > 0 => Some(seconds.unsigned_abs()),
-                Some(_) => return refuse("`timeout` must be greater than zero"),
-            };
-            let args = match hook.args().as_ref().filter(|a| !a.is_empty()) {
-                Some(args) => args.clone(),
-                None => vec![path.display().to_string()],
-            };
-            Ok(HookPlan { path, args, env: hook.env().clone().unwrap_or_default(), timeout })
-        })
-        .collect()
+    hooks.filter_map(|(i, hook)| findings.take(one(hook, &format!("hooks.{kind}[{i}]")))).collect()
+}
+
+fn one(hook: &Hook, at: &str) -> Result<HookPlan> {
+    let refuse = |property: &str, why: &str| Err(Error::at(at, why).about(format!("{at}.{property}")));
+    let path = hook.path().clone();
+    if !path.is_absolute() {
+        return refuse("path", &format!("the path `{}` is not absolute", path.display()));
+    }
+    let timeout = match hook.timeout() {
+        None => None,
+        Some(seconds) if seconds > 0 => Some(seconds.unsigned_abs()),
+        Some(_) => return refuse("timeout", "`timeout` must be greater than zero"),
+    };
+    let args = match hook.args().as_ref().filter(|a| !a.is_empty()) {
+        Some(args) => args.clone(),
+        None => vec![path.display().to_string()],
+    };
+    Ok(HookPlan { path, args, env: hook.env().clone().unwrap_or_default(), timeout })
 }

@@ -69,14 +69,15 @@ impl Idmapped {
             (true, true, None) => return Ok(None),
             (true, true, Some(MappedBy { lines: Some(text), .. })) => parse(text, own, &format!("{at}.options"))?,
             (true, true, Some(_)) => own.mapping().ok_or_else(|| {
-                let message = format!("`{at}.options`: `idmap` without a user namespace to take the mapping from");
-                Error::config(message).advise("give the mount `uidMappings` and `gidMappings`")
+                let why = "`idmap` without a user namespace to take the mapping from";
+                Error::at(format!("{at}.options"), why).advise("give the mount `uidMappings` and `gidMappings`")
             })?,
             (false, false, Some(MappedBy { lines: Some(_), .. })) => {
-                return Err(Error::config(format!("`{at}`: `uidMappings` and a mapping in the options too")));
+                let why = "`uidMappings` and a mapping in the options too";
+                return Err(Error::at(at, why).about(format!("{at}.uidMappings")));
             }
             (false, false, _) => Mapping::Lines(given),
-            _ => return Err(Error::config(format!("`{at}`: `uidMappings` and `gidMappings` must be given together"))),
+            _ => return Err(Error::at(at, "`uidMappings` and `gidMappings` must be given together")),
         };
         Ok(Some(Idmapped { by: mapping, recursive }))
     }
@@ -93,7 +94,7 @@ pub(super) fn of_mount(
     let Some(mapped) = Idmapped::from_spec(mount, options.mapped_by.as_ref(), around.own_maps, at)? else {
         return Ok(None);
     };
-    let refuse = |why: String| Err(Error::config(format!("`{at}`: an id-mapped mount {why}")));
+    let refuse = |why: String| Err(Error::at(at, format!("an id-mapped mount {why}")));
     let kernel = around.host.mount_api;
     match () {
         () if options.bind.is_none() && SHOW_PROCESSES_OR_KERNEL.contains(&typ) => {
@@ -122,12 +123,11 @@ fn parse(text: &str, own: &OwnMaps<'_>, at: &str) -> Result<Mapping> {
             Some(("uids", list)) => (&mut maps.uid, list, &own.lines.uid),
             Some(("gids", list)) => (&mut maps.gid, list, &own.lines.gid),
             _ => {
-                return Err(Error::config(format!("`{at}`: `idmap`: `{part}` is neither `uids=` nor `gids=`")));
+                return Err(Error::at(at, format!("`idmap`: `{part}` is neither `uids=` nor `gids=`")));
             }
         };
         for triple in list.split('#') {
-            lines
-                .push(one(triple, inside).map_err(|why| Error::config(format!("`{at}`: `idmap`: `{triple}`: {why}")))?);
+            lines.push(one(triple, inside).map_err(|why| Error::at(at, format!("`idmap`: `{triple}`: {why}")))?);
         }
     }
     let whole = || vec![IdMap { container: 0, host: 0, size: u32::MAX }];

@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxIntelRdt, Process, Spec};
 use serde::de::DeserializeOwned;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 
 /// The name of a bundle's configuration; runtime-spec, bundle.md.
 pub const CONFIG: &str = "config.json";
@@ -36,9 +36,9 @@ pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
         return Err(Error::config("it is no JSON object"));
     }
     let version = parse::<Version>(text)?.version;
-    let version = version.ok_or_else(|| Error::config("`ociVersion` is missing"))?;
+    let version = version.ok_or_else(|| Error::config("`ociVersion` is missing").about("ociVersion"))?;
     if !version.starts_with("1.") {
-        return Err(Error::config(format!("`ociVersion`: version `{version}` is not supported; 1.0 to 1.3 are")));
+        return Err(Error::at("ociVersion", format!("version `{version}` is not supported; 1.0 to 1.3 are")));
     }
     let mut spec: Spec = parse(text)?;
     if let Some(rdt) = spec.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
@@ -82,9 +82,8 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
         let why = e.into_inner();
         match path.as_str() {
             "." | "" => Error::config(why.to_string()),
-            path => Error::config(format!("`{path}`: {why}")),
+            path => Error::at(path, why),
         }
-        .of_kind(Kind::Config)
     })?;
     json.end().map_err(|e| Error::config(e.to_string()))?;
     Ok(value)
@@ -93,6 +92,7 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn refusal(text: &str) -> String {
         let error = spec_from_text(text.as_bytes()).unwrap_err();

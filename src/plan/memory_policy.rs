@@ -27,7 +27,7 @@ const NODES: u32 = 1024;
 pub fn from_spec(linux: &Linux) -> Result<Option<MemoryPolicyPlan>> {
     use MemoryPolicyModeType as Mode;
     let Some(policy) = linux.memory_policy() else { return Ok(None) };
-    let bad = |property: &str, why: &str| Err(Error::config(format!("`linux.memoryPolicy{property}`: {why}")));
+    let bad = |property: &str, why: &str| Err(Error::at(format!("linux.memoryPolicy{property}"), why));
     let nodes = numbers::parse(policy.nodes().as_deref().unwrap_or_default(), NODES, "linux.memoryPolicy.nodes")?;
     let flags = policy.flags().as_deref().unwrap_or_default();
     let has = |flag| flags.contains(&flag);

@@ -4,7 +4,9 @@
 
 pub mod annotations;
 pub mod cgroup;
+mod container;
 pub mod devices;
+pub mod findings;
 pub mod hooks;
 pub mod host;
 pub mod id;
@@ -29,29 +31,27 @@ pub mod user;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Tolerance;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::protocol::Shape;
-use annotations::{Annotations, HookOutput};
+use annotations::HookOutput;
 pub use cgroup::{CgroupManager, CgroupPlan};
 use devices::DevicePlan;
 use hooks::{HookPlan, Hooks};
 use host::Host;
 use id::ContainerId;
-use idmapped::OwnMaps;
 use mounts::MountPlan;
-use namespaces::{ChildNamespaces, IdMaps, Namespaces, flag};
+use namespaces::{ChildNamespaces, IdMaps, Namespaces};
 use net_devices::NetDevicePlan;
 use options::Propagation;
 use process::{Extras, ProcessPlan};
-use properties::{named, paths, personality, rootfs_propagation, sysctls};
 use rdt::RdtPlan;
 use seccomp::FilterPlan;
-use sources::{Source, Sources};
-use strategy::{MountApi, MountStrategy, Strategy, Wanted};
+use sources::Source;
+use strategy::{MountApi, MountStrategy, Strategy};
 
 /// All that the parent does for one container.
 #[derive(Debug)]
@@ -209,176 +209,6 @@ pub struct Choices<'a> {
 }
 
 impl Plan {
-    /// Plans one container. `bundle` is absolute.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the configuration, or that can't be honoured on this host, each with its property.
-    pub fn from_spec(spec: &Spec, id: ContainerId, bundle: &Path, host: &Host, choices: Choices<'_>) -> Result<Plan> {
-        let linux = spec.linux().as_ref().ok_or_else(|| Error::config("`linux` is missing"))?;
-        if spec.vm().is_some() {
-            return Err(Error::config("`vm`: this runtime makes containers, not virtual machines"));
-        }
-        let root = spec.root().as_ref().ok_or_else(|| Error::config("`root` is missing"))?;
-        if root.path().as_os_str().is_empty() {
-            return Err(Error::config("`root.path` is empty"));
-        }
-        let rootfs = bundle.join(root.path());
-        let process = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
-        let mut namespaces = Namespaces::from_spec(linux, host)?;
-        let lines = IdMaps::from_spec(linux)?;
-        let id_maps = lines.of_new(&namespaces)?;
-        let asked = Annotations::from_spec(spec.annotations().as_ref())?;
-        let annotations: BTreeMap<_, _> =
-            spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let label = linux.mount_label().as_deref().filter(|l| !l.is_empty());
-        if label.is_some() && !host.selinux {
-            return Err(Error::config("`linux.mountLabel`: SELinux is not enabled on this host"));
-        }
-
-        let rdt = rdt::from_spec(linux, &id, host)?;
-        let net_devices = net_devices::from_spec(linux, &namespaces)?;
-        let hooks = Hooks::from_spec(spec)?;
-        let strategy = MountStrategy::choose(&Wanted {
-            namespaces: &namespaces,
-            host,
-            hooks: &hooks,
-            mounts: spec.mounts().as_deref().unwrap_or_default(),
-            no_pivot: choices.no_pivot,
-        })?;
-        let mut sources = Sources::default();
-        if namespaces.has(flag::MOUNT) {
-            // Slot 0: the root itself, so that the child needs no path to it.
-            sources.add(Source::tree(&rootfs));
-        }
-        let own_maps = OwnMaps::new(lines, &namespaces);
-        let around = mounts::Surroundings {
-            bundle,
-            namespaces: &namespaces,
-            host,
-            label: label.map(|label| (asked.mount_context, label)),
-            strategy: &strategy,
-            own_maps: &own_maps,
-        };
-        let mut mounts = mounts::from_spec(spec, &around, &mut sources)?;
-        mounts.extend(choices.notify.map(|dir| mounts::notify(dir, &mut sources)));
-        let seal_dev = mounts.iter_mut().map(MountPlan::open_dev).filter(|opened| *opened).count() > 0;
-        let own_mounts = namespaces.has(flag::MOUNT);
-        let own_dev = own_mounts && !mounts.iter().any(binds_dev);
-        let devices = if own_dev { devices::from_spec(Some(linux))? } else { vec![] };
-        let slots = (0..devices.len()).map(|index| sources.add(Source::Device { index }));
-        let slotted: Vec<_> = devices.iter().cloned().zip(slots).collect();
-        // Last: it is taken when all others are.
-        let shown = strategy.shows_host.then(|| sources.add(Source::tree("/")));
-        let fresh_devices = host.is_machine_root() && !namespaces.has_user();
-
-        let filter = FilterPlan::choose(linux.seccomp().as_ref(), &asked, host.seccomp_receiver.as_deref())?;
-        let mut process_plan = ProcessPlan::from_spec(process, "process", host, choices.extras)?;
-        process_plan.env.extend(choices.notify.map(|_| mounts::NOTIFY_VARIABLE.to_owned()));
-        process_plan.user.keep_groups = asked.keep_original_groups;
-        process_plan.memory_policy = memory_policy::from_spec(linux)?;
-        namespaces.child.keep_groups = asked.keep_original_groups;
-        let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?;
-        let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?;
-        let mounts_nothing = mounts.is_empty() && masked_paths.is_empty() && readonly_paths.is_empty();
-        if !own_mounts && !mounts_nothing {
-            let what = "`mounts`, `linux.maskedPaths` and `linux.readonlyPaths` need a mount namespace: without one they \
-                        would change the host";
-            return Err(Error::config(what).advise("add {\"type\": \"mount\"} to `linux.namespaces`"));
-        }
-        if !own_mounts && root.readonly().unwrap_or(false) {
-            return Err(Error::config("`root.readonly` needs a mount namespace"));
-        }
-        let root_change = match (own_mounts, choices.no_pivot) {
-            (false, _) => RootChange::Chroot,
-            (true, true) => RootChange::Move,
-            (true, false) => RootChange::Pivot,
-        };
-        let container = ContainerPlan {
-            rootfs: rootfs.clone(),
-            readonly_rootfs: root.readonly().unwrap_or(false),
-            propagation: rootfs_propagation(linux)?,
-            own_mounts,
-            strategy: strategy.strategy,
-            mount_api: strategy.api(host.mount_api),
-            root_change,
-            host_stays_shared: strategy.strategy == Strategy::Mount
-                && root_change == RootChange::Pivot
-                && !hooks.before_pivot(),
-            change_late: strategy.late.map(str::to_owned),
-            host: shown,
-            mounts,
-            devices: slotted,
-            fresh_devices,
-            own_dev,
-            seal_dev,
-            masked_paths,
-            readonly_paths,
-            sysctls: sysctls(linux, &namespaces)?,
-            hostname: named(spec.hostname(), "hostname", &namespaces)?,
-            domainname: named(spec.domainname(), "domainname", &namespaces)?,
-            personality: personality(linux)?,
-            create_container_hooks: hooks.create_container.clone(),
-            start_container_hooks: hooks.start_container.clone(),
-            state: HookState {
-                oci_version: spec.version().clone(),
-                id: id.to_string(),
-                bundle: bundle.into(),
-                annotations: annotations.clone(),
-            },
-        };
-        let shape = Shape {
-            joins: !namespaces.join.is_empty(),
-            late_userns: namespaces.child.late_userns,
-            forks: namespaces.child.fork,
-            sources: !sources.list().is_empty(),
-            stage: strategy.sources == strategy::SourcesFrom::Stage,
-            // A sysctl may be a device's: the child waits for them as it does for hooks.
-            hooks: hooks.before_pivot() || !net_devices.is_empty(),
-            terminal: process_plan.terminal.is_some(),
-            filter: filter.is_some(),
-            hook_output: (asked.hooks != HookOutput::default()
-                && !(hooks.create_container.is_empty() && hooks.start_container.is_empty()))
-            .then(|| (asked.hooks.stdout.is_some(), asked.hooks.stderr.is_some())),
-            listener: filter.as_ref().is_some_and(|f| f.listener.is_some()),
-        };
-        if strategy.strategy == Strategy::Namespace {
-            namespaces.leave_out(flag::MOUNT);
-        }
-        Ok(Plan {
-            mount_strategy: strategy,
-            oci_version: spec.version().clone(),
-            bundle: bundle.into(),
-            rootfs,
-            cgroup: {
-                let (manager, tolerance) = (choices.cgroups, choices.tolerance);
-                CgroupPlan::from_spec(linux, &id, host, (manager, tolerance), (&annotations, id_maps.as_ref()))?
-            },
-            rdt,
-            annotations,
-            id_maps,
-            sources: sources.list().to_vec(),
-            devices,
-            fresh_devices,
-            hooks,
-            child: ChildPlan {
-                shape,
-                trace: choices.trace,
-                namespaces: namespaces.child.clone(),
-                filter_flags: filter.as_ref().map_or(0, |f| f.flags),
-                process: process_plan,
-                container: Some(Box::new(container)),
-            },
-            namespaces,
-            filter,
-            net_devices,
-            pidfd_receiver: asked.pidfd_receiver,
-            hook_output: asked.hooks,
-            id,
-        })
-    }
-}
-
-impl Plan {
     /// The id maps of a user namespace that the clone itself makes: the child image starts once they are written.
     pub fn maps_at_clone(&self) -> Option<&IdMaps> {
         self.id_maps.as_ref().filter(|_| !self.namespaces.child.late_userns)
@@ -448,10 +278,6 @@ impl ChildPlan {
             container: None,
         })
     }
-}
-
-fn binds_dev(mount: &MountPlan) -> bool {
-    mount.destination == Path::new("/dev") && matches!(mount.what, mounts::What::Bind(_))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use super::host::Host;
 use super::idmapped::{self, Idmapped, OwnMaps};
 use super::namespaces::{Namespaces, flag};
@@ -155,15 +156,25 @@ pub(super) struct Surroundings<'a> {
 
 /// Plans all mounts; each source gets a slot.
 pub(super) fn from_spec(spec: &Spec, around: &Surroundings<'_>, sources: &mut Sources) -> Result<Vec<MountPlan>> {
+    Findings::first(|findings| read(spec, around, sources, findings))
+}
+
+/// The same, with all that is wrong.
+pub(super) fn read(
+    spec: &Spec,
+    around: &Surroundings<'_>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Vec<MountPlan> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mut shared = false;
-    let mut plan = |(i, mount)| -> Result<MountPlan> {
-        let planned = one(mount, &format!("mounts[{i}]"), around, sources)?;
+    let plan = |(i, mount)| {
+        let planned = findings.take(one(mount, &format!("mounts[{i}]"), around, sources))?;
         let below_shared = shared;
         shared |= planned.propagation.0 == Propagation::Shared;
-        Ok(MountPlan { below_shared, ..planned })
+        Some(MountPlan { below_shared, ..planned })
     };
-    mounts.map(&mut plan).collect()
+    mounts.filter_map(plan).collect()
 }
 
 fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
@@ -180,7 +191,8 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
             What::Bind(bind(mount, &options, at, around, (sources, idmapped))?)
         }
         "" => {
-            return Err(Error::config(format!("`{at}.type` is missing, and no option says `bind`")));
+            let message = format!("`{at}.type` is missing, and no option says `bind`");
+            return Err(Error::config(message).about(format!("{at}.type")));
         }
         "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
         _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, (sources, idmapped))),
@@ -192,7 +204,7 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
 
 /// What an option can't mean here.
 fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
-    let refuse = |why: String| Err(Error::config(format!("`{at}.options`: {why}")));
+    let refuse = |why: String| Err(Error::at(format!("{at}.options"), why));
     if options.bind.is_none() && typ != "bind" && (options.source_nofollow || options.copy_symlink) {
         return refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
     }
@@ -220,7 +232,7 @@ fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
 /// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
 pub(super) fn destination(path: &Path, at: &str) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
-        return Err(Error::config(format!("`{at}.destination` is empty")));
+        return Err(Error::config(format!("`{at}.destination` is empty")).about(format!("{at}.destination")));
     }
     let mut clean = PathBuf::from("/");
     for component in path.components() {
@@ -234,7 +246,7 @@ pub(super) fn destination(path: &Path, at: &str) -> Result<PathBuf> {
     }
     match clean.parent() {
         Some(_) => Ok(clean),
-        None => Err(Error::config(format!("`{at}.destination`: a mount can't cover the root of the container"))),
+        None => Err(Error::at(format!("{at}.destination"), "a mount can't cover the root of the container")),
     }
 }
 
@@ -246,9 +258,10 @@ fn bind(
     (sources, idmapped): (&mut Sources, Option<Idmapped>),
 ) -> Result<Bind> {
     let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
-    let source = source.ok_or_else(|| Error::config(format!("`{at}.source` is missing: a bind mount needs one")))?;
+    let missing = || Error::config(format!("`{at}.source` is missing: a bind mount needs one"));
+    let source = source.ok_or_else(|| missing().about(format!("{at}.source")))?;
     if let Some((key, _)) = options.data.first() {
-        return Err(Error::config(format!("`{at}.options`: `{key}` is no option of a bind mount")));
+        return Err(Error::at(format!("{at}.options"), format!("`{key}` is no option of a bind mount")));
     }
     let source = around.bundle.join(source);
     let recursive = options.bind.unwrap_or(false);

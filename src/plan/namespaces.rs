@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use super::host::Host;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, member};
 
 /// `CLONE_NEW*` flags, as clone(2), unshare(2) and setns(2) take them.
 pub mod flag {
@@ -119,8 +120,13 @@ impl Namespaces {
     /// # Errors
     /// A duplicate type, a relative path, or offsets without a time namespace.
     pub fn from_spec(linux: &Linux, host: &Host) -> Result<Namespaces> {
-        let (new, joins) = requested(linux)?;
-        let offsets = time_offsets(linux, new)?;
+        Findings::first(|findings| Namespaces::read(linux, host, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn read(linux: &Linux, host: &Host, findings: &mut Findings) -> Namespaces {
+        let (new, joins) = requested(linux, findings);
+        let offsets = time_offsets(linux, new, findings);
         let joins_user = joins.iter().any(|j| j.flag == flag::USER);
         let makes_user = new & flag::USER != 0;
         // With a user namespace in play and others joined, joins come first, in the child: what is joined may belong to
@@ -154,7 +160,7 @@ impl Namespaces {
             plan.join_pid = Some(plan.join.remove(at).path);
         }
         order_joins(&mut plan.join, host.root);
-        Ok(plan)
+        plan
     }
 
     /// Whether the container has a user namespace other than the runtime's.
@@ -195,25 +201,27 @@ fn order_joins(joins: &mut [Join], root: bool) {
     });
 }
 
-fn requested(linux: &Linux) -> Result<(u32, Vec<Join>)> {
+fn requested(linux: &Linux, findings: &mut Findings) -> (u32, Vec<Join>) {
     let (mut seen, mut new, mut joins) = (0, 0, vec![]);
     for (i, namespace) in linux.namespaces().iter().flatten().enumerate() {
         let flag = flag_of(namespace.typ());
         if seen & flag != 0 {
             let name = proc_name(flag);
-            return Err(Error::config(format!("`linux.namespaces[{i}]`: a second namespace of type `{name}`")));
+            findings.add(Error::at(format!("linux.namespaces[{i}]"), format!("a second namespace of type `{name}`")));
+            continue;
         }
         seen |= flag;
-        match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
-            None => new |= flag,
-            Some(path) if path.is_absolute() => joins.push(Join { flag, path: path.clone() }),
-            Some(path) => {
-                let path = path.display();
-                return Err(Error::config(format!("`linux.namespaces[{i}].path`: `{path}` is not absolute")));
-            }
+        let Some(path) = namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) else {
+            new |= flag;
+            continue;
+        };
+        if !path.is_absolute() {
+            let why = format!("`{}` is not absolute", path.display());
+            findings.add(Error::at(format!("linux.namespaces[{i}].path"), why));
         }
+        joins.push(Join { flag, path: path.clone() });
     }
-    Ok((new, joins))
+    (new, joins)
 }
 
 /// The flag of a type of the specification.
@@ -230,21 +238,19 @@ pub fn flag_of(typ: LinuxNamespaceType) -> u32 {
     }
 }
 
-fn time_offsets(linux: &Linux, new: u32) -> Result<Option<TimeOffsets>> {
-    let Some(offsets) = linux.time_offsets().as_ref().filter(|o| !o.is_empty()) else {
-        return Ok(None);
-    };
+fn time_offsets(linux: &Linux, new: u32, findings: &mut Findings) -> Option<TimeOffsets> {
+    let offsets = linux.time_offsets().as_ref().filter(|o| !o.is_empty())?;
     if new & flag::TIME == 0 {
-        return Err(Error::config("`linux.timeOffsets` needs a new time namespace in `linux.namespaces`"));
+        let message = "`linux.timeOffsets` needs a new time namespace in `linux.namespaces`";
+        findings.add(Error::config(message).about("linux.timeOffsets"));
     }
     let mut result = TimeOffsets::default();
     let mut clocks: Vec<_> = offsets.iter().collect();
     clocks.sort_by_key(|(clock, _)| clock.as_str());
     for (clock, offset) in clocks {
         if clock != "monotonic" && clock != "boottime" {
-            return Err(Error::config(format!(
-                "`linux.timeOffsets`: unknown clock `{clock}`; monotonic and boottime are"
-            )));
+            let why = format!("unknown clock `{clock}`; monotonic and boottime are");
+            findings.add(Error::at("linux.timeOffsets", why).about(member("linux.timeOffsets", clock)));
         }
         let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
         result.text.push_str(&format!("{clock} {secs} {nanos}\n"));
@@ -252,7 +258,7 @@ fn time_offsets(linux: &Linux, new: u32) -> Result<Option<TimeOffsets>> {
             result.monotonic_us = secs.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1000));
         }
     }
-    Ok(Some(result))
+    Some(result)
 }
 
 impl IdMaps {
@@ -261,10 +267,14 @@ impl IdMaps {
     /// # Errors
     /// Empty, overlapping or too many mappings.
     pub fn from_spec(linux: &Linux) -> Result<IdMaps> {
-        Ok(IdMaps {
-            uid: id_maps(linux.uid_mappings().as_deref(), "linux.uidMappings")?,
-            gid: id_maps(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
-        })
+        Findings::first(|findings| IdMaps::read(linux, findings).unwrap_or_default())
+    }
+
+    /// The same, with all that is wrong; None if anything is.
+    pub(super) fn read(linux: &Linux, findings: &mut Findings) -> Option<IdMaps> {
+        let uid = findings.take(id_maps(linux.uid_mappings().as_deref(), "linux.uidMappings"));
+        let gid = findings.take(id_maps(linux.gid_mappings().as_deref(), "linux.gidMappings"));
+        uid.zip(gid).map(|(uid, gid)| IdMaps { uid, gid })
     }
 
     /// Those of a new user namespace, checked against the namespaces. None without one.
@@ -276,13 +286,15 @@ impl IdMaps {
         if namespaces.new & flag::USER != 0 {
             if self.uid.is_empty() || self.gid.is_empty() {
                 let message = "a new user namespace needs `linux.uidMappings` and `linux.gidMappings`";
-                return Err(Error::config(message));
+                let missing = if self.uid.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
+                return Err(Error::config(message).about(missing));
             }
             return Ok(Some(self.clone()));
         }
         // Engines repeat the mappings of the user namespace they join.
         if !empty && !namespaces.has_user() {
-            return Err(Error::config("`linux.uidMappings` needs a user namespace in `linux.namespaces`"));
+            let message = "`linux.uidMappings` needs a user namespace in `linux.namespaces`";
+            return Err(Error::config(message).about("linux.uidMappings"));
         }
         Ok(None)
     }
@@ -291,26 +303,23 @@ impl IdMaps {
 pub(super) fn id_maps(mappings: Option<&[LinuxIdMapping]>, property: &str) -> Result<Vec<IdMap>> {
     let mappings = mappings.unwrap_or_default();
     if mappings.len() > MAP_LINES {
-        return Err(Error::config(format!(
-            "`{property}` has {} lines; the kernel's limit is {MAP_LINES}",
-            mappings.len()
-        )));
+        let message = format!("`{property}` has {} lines; the kernel's limit is {MAP_LINES}", mappings.len());
+        return Err(Error::config(message).about(property));
     }
     let mut maps = Vec::with_capacity(mappings.len());
     for (i, m) in mappings.iter().enumerate() {
         let map = IdMap { container: m.container_id(), host: m.host_id(), size: m.size() };
         let over = |first: u32| first.checked_add(map.size).is_none();
         if map.size == 0 || over(map.container) || over(map.host) {
-            return Err(Error::config(format!(
-                "`{property}[{i}]`: {} IDs from {} are out of range",
-                map.size, map.host
-            )));
+            let why = format!("{} IDs from {} are out of range", map.size, map.host);
+            return Err(Error::at(format!("{property}[{i}]"), why));
         }
         let meets = |a: u32, b: u32, size: u32| a < b + size && b < a + map.size;
         let both = |m: &&IdMap| meets(map.container, m.container, m.size) || meets(map.host, m.host, m.size);
         if let Some(other) = maps.iter().find(both) {
             let (first, size) = (other.container, other.size);
-            return Err(Error::config(format!("`{property}[{i}]` overlaps with that of {size} IDs from {first}")));
+            let message = format!("`{property}[{i}]` overlaps with that of {size} IDs from {first}");
+            return Err(Error::config(message).about(format!("{property}[{i}]")));
         }
         maps.push(map);
     }

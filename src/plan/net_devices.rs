@@ -2,8 +2,9 @@
 
 use oci_spec::runtime::Linux;
 
+use super::findings::Findings;
 use super::namespaces::{Namespaces, flag};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, member};
 
 /// A device to move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,31 +15,39 @@ pub struct NetDevicePlan {
     pub name: String,
 }
 
-/// Reads and checks them, in the order of their names.
-///
-/// # Errors
-/// No network namespace of the container's own; a name that is none, or is there twice.
-pub(super) fn from_spec(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<NetDevicePlan>> {
+/// Reads and checks them, in the order of their names. Wrong are a container without a network namespace of its own, and a
+/// name that is none, or is there twice.
+pub(super) fn read(linux: &Linux, namespaces: &Namespaces, findings: &mut Findings) -> Vec<NetDevicePlan> {
     let mut plans: Vec<NetDevicePlan> = vec![];
-    for (host, device) in linux.net_devices().iter().flatten() {
-        let bad = |why: &str| Err(Error::config(format!("`linux.netDevices.{host}`: {why}")));
-        if !namespaces.has(flag::NET) {
-            return bad("it needs a network namespace in `linux.namespaces`");
-        }
+    let mut devices: Vec<_> = linux.net_devices().iter().flatten().collect();
+    devices.sort_by_key(|(host, _)| host.as_str());
+    for (host, device) in devices {
         let name = device.name().as_ref().filter(|name| !name.is_empty()).unwrap_or(host);
-        for name in [host, name] {
-            let stem = name.strip_suffix("%d").unwrap_or(name);
-            // dev_valid_name() of the kernel: IFNAMSIZ is 16, with the NUL.
-            let wrong = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0');
-            if name.is_empty() || name.len() > 15 || matches!(name.as_str(), "." | "..") || stem.contains(wrong) {
-                return bad(&format!("`{name}` is no name of a network device"));
-            }
+        let plan = NetDevicePlan { host: host.clone(), name: name.clone() };
+        if findings.take(check(&plan, &plans, namespaces)).is_some() {
+            plans.push(plan);
         }
-        if plans.iter().any(|plan| plan.name == *name && !name.ends_with("%d")) {
-            return bad(&format!("two devices are to be `{name}`"));
-        }
-        plans.push(NetDevicePlan { host: host.clone(), name: name.clone() });
     }
-    plans.sort_by(|a, b| a.host.cmp(&b.host));
-    Ok(plans)
+    plans
+}
+
+fn check(plan: &NetDevicePlan, others: &[NetDevicePlan], namespaces: &Namespaces) -> Result<()> {
+    let NetDevicePlan { host, name } = plan;
+    let at = format!("linux.netDevices.{host}");
+    let bad = |why: &str| Err(Error::at(at, why).about(member("linux.netDevices", host)));
+    if !namespaces.has(flag::NET) {
+        return bad("it needs a network namespace in `linux.namespaces`");
+    }
+    for name in [host, name] {
+        let stem = name.strip_suffix("%d").unwrap_or(name);
+        // dev_valid_name() of the kernel: IFNAMSIZ is 16, with the NUL.
+        let wrong = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0');
+        if name.is_empty() || name.len() > 15 || matches!(name.as_str(), "." | "..") || stem.contains(wrong) {
+            return bad(&format!("`{name}` is no name of a network device"));
+        }
+    }
+    match others.iter().any(|other| other.name == *name && !name.ends_with("%d")) {
+        true => bad(&format!("two devices are to be `{name}`")),
+        false => Ok(()),
+    }
 }

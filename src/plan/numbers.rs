@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// What is no such list, with `at`, its property.
 pub(super) fn parse(text: &str, cap: u32, at: &str) -> Result<Vec<u32>> {
-    let bad = |why: &str| Error::config(format!("`{at}`: `{text}` is no list of numbers and ranges: {why}"));
+    let bad = |why: &str| Error::at(at, format!("`{text}` is no list of numbers and ranges: {why}"));
     let mut numbers = vec![];
     for part in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

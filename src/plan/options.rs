@@ -198,7 +198,8 @@ impl Options {
     pub fn parse(words: &[String], property: &str) -> Result<Options> {
         let mut options = Options::default();
         for word in words {
-            options.take(word).map_err(|why| Error::config(format!("`{property}.options`: `{word}`: {why}")))?;
+            let refuse = |why| Error::at(format!("{property}.options"), format!("`{word}`: {why}"));
+            options.take(word).map_err(refuse)?;
         }
         Ok(options)
     }

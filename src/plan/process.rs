@@ -8,13 +8,14 @@ use oci_spec::runtime::{
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use super::host::Host;
 use super::memory_policy::MemoryPolicyPlan;
 use super::numbers;
 use crate::error::{Error, Result};
 
 /// All that the payload's process is to have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
     /// argv, `argv[0]` being the program; never empty.
     pub args: Vec<String>,
@@ -141,31 +142,41 @@ impl ProcessPlan {
     /// # Errors
     /// What can't be honoured.
     pub fn from_spec(process: &Process, at: &str, host: &Host, extras: Extras<'_>) -> Result<ProcessPlan> {
-        let bad = |property: &str, why: String| Error::config(format!("`{at}.{property}`: {why}"));
-        let cwd = process.cwd().to_str().ok_or_else(|| bad("cwd", "it is not UTF-8".into()))?.to_owned();
-        if !cwd.starts_with('/') {
-            return Err(bad("cwd", format!("`{cwd}` is not an absolute path")));
-        }
+        Findings::first(|findings| ProcessPlan::read(process, at, host, extras, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn read(
+        process: &Process,
+        at: &str,
+        host: &Host,
+        extras: Extras<'_>,
+        findings: &mut Findings,
+    ) -> ProcessPlan {
+        let bad = |property: &str, why: String| Error::at(format!("{at}.{property}"), why);
+        let cwd = findings.or_default(cwd(process, at));
         let args = process.args().clone().unwrap_or_default();
         let env = process.env().clone().unwrap_or_default();
         if args.is_empty() {
-            return Err(bad("args", "it is empty: there is nothing to run".into()));
+            findings.add(bad("args", "it is empty: there is nothing to run".into()));
         }
-        if let Some(text) = args.iter().chain(&env).chain([&cwd]).find(|text| text.contains('\0')) {
-            return Err(bad("args", format!("{text:?} has a NUL byte")));
+        for (name, texts) in [("args", &args[..]), ("env", &env[..]), ("cwd", std::slice::from_ref(&cwd))] {
+            if let Some(text) = texts.iter().find(|text| text.contains('\0')) {
+                findings.add(bad("args", format!("{text:?} has a NUL byte")).about(format!("{at}.{name}")));
+            }
         }
-        let affinity = affinity(process, at)?;
-        let terminal = process.terminal().unwrap_or(false).then(|| size(process)).transpose()?;
+        let affinity = affinity(process, at, findings);
+        let terminal = process.terminal().unwrap_or(false).then(|| findings.or_default(size(process, at)));
         let selinux = process.selinux_label().clone().filter(|l| !l.is_empty());
         if selinux.is_some() && !host.selinux {
-            return Err(bad("selinuxLabel", "SELinux is not enabled on this host".into()));
+            findings.add(bad("selinuxLabel", "SELinux is not enabled on this host".into()));
         }
         let apparmor = process.apparmor_profile().clone().filter(|l| !l.is_empty());
         if apparmor.as_deref().is_some_and(|p| p != "unconfined") && !host.apparmor {
-            return Err(bad("apparmorProfile", "AppArmor is not enabled on this host".into()));
+            findings.add(bad("apparmorProfile", "AppArmor is not enabled on this host".into()));
         }
         if process.oom_score_adj().is_some_and(|score| !(-1000..=1000).contains(&score)) {
-            return Err(bad("oomScoreAdj", "it is not between -1000 and 1000".into()));
+            findings.add(bad("oomScoreAdj", "it is not between -1000 and 1000".into()));
         }
         // An engine may have put LISTEN_FDS in the environment itself, and counted its fds in --preserve-fds.
         let told = env.iter().any(|e| e.starts_with("LISTEN_FDS="));
@@ -175,15 +186,15 @@ impl ProcessPlan {
             env,
             cwd,
             terminal,
-            user: user(process, at)?,
+            user: findings.or_default(user(process, at)),
             capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
-            rlimits: rlimits(process, at)?,
+            rlimits: rlimits(process, at, findings),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
             apparmor: apparmor.filter(|_| host.apparmor),
             selinux,
-            scheduler: scheduler(process, at)?,
-            io_priority: io_priority(process, at)?,
+            scheduler: findings.or_default(scheduler(process, at)),
+            io_priority: findings.or_default(io_priority(process, at)),
             affinity,
             memory_policy: None,
             preserve_fds: extras.preserve_fds.saturating_add(listen_fds),
@@ -193,15 +204,23 @@ impl ProcessPlan {
         if listen_fds > 0 {
             plan.env.push(format!("LISTEN_FDS={listen_fds}"));
         }
-        Ok(plan)
+        plan
     }
 }
 
-fn size(process: &Process) -> Result<TerminalSize> {
+fn cwd(process: &Process, at: &str) -> Result<String> {
+    let bad = |why: String| Error::at(format!("{at}.cwd"), why);
+    match process.cwd().to_str().ok_or_else(|| bad("it is not UTF-8".into()))? {
+        cwd if cwd.starts_with('/') => Ok(cwd.to_owned()),
+        cwd => Err(bad(format!("`{cwd}` is not an absolute path"))),
+    }
+}
+
+fn size(process: &Process, at: &str) -> Result<TerminalSize> {
     let Some(size) = process.console_size() else {
         return Ok(TerminalSize::default());
     };
-    let fit = |n: u64| u16::try_from(n).map_err(|_| Error::config(format!("`process.consoleSize`: {n} is too big")));
+    let fit = |n: u64| u16::try_from(n).map_err(|_| Error::at(format!("{at}.consoleSize"), format!("{n} is too big")));
     Ok(TerminalSize { rows: fit(size.height())?, columns: fit(size.width())? })
 }
 
@@ -210,7 +229,7 @@ fn user(process: &Process, at: &str) -> Result<UserPlan> {
     let additional_gids = user.additional_gids().clone().unwrap_or_default();
     // -1 means "leave it" to setresuid(2): it must never reach the call, and names nobody.
     if [user.uid(), user.gid()].iter().chain(&additional_gids).any(|id| *id == u32::MAX) {
-        return Err(Error::config(format!("`{at}.user`: {} is not an ID", u32::MAX)));
+        return Err(Error::at(format!("{at}.user"), format!("{} is not an ID", u32::MAX)));
     }
     Ok(UserPlan { uid: user.uid(), gid: user.gid(), additional_gids, keep_groups: false, umask: user.umask() })
 }
@@ -234,7 +253,7 @@ pub fn bit(capability: Capability) -> u64 {
     CapabilitySet::from_name(name).map_or(0, |set| set.bits())
 }
 
-fn rlimits(process: &Process, at: &str) -> Result<Vec<RlimitPlan>> {
+fn rlimits(process: &Process, at: &str, findings: &mut Findings) -> Vec<RlimitPlan> {
     let mut plans: Vec<RlimitPlan> = vec![];
     for (i, limit) in process.rlimits().iter().flatten().enumerate() {
         let plan = RlimitPlan {
@@ -243,17 +262,16 @@ fn rlimits(process: &Process, at: &str) -> Result<Vec<RlimitPlan>> {
             soft: limit.soft(),
             hard: limit.hard(),
         };
+        let mut refuse = |why: String| findings.add(Error::at(format!("{at}.rlimits[{i}]"), why));
         if plan.soft > plan.hard {
-            let message =
-                format!("`{at}.rlimits[{i}]`: the soft limit {} is over the hard limit {}", plan.soft, plan.hard);
-            return Err(Error::config(message));
+            refuse(format!("the soft limit {} is over the hard limit {}", plan.soft, plan.hard));
         }
         if plans.iter().any(|p| p.resource == plan.resource) {
-            return Err(Error::config(format!("`{at}.rlimits[{i}]`: {} is there twice", plan.name)));
+            refuse(format!("{} is there twice", plan.name));
         }
         plans.push(plan);
     }
-    Ok(plans)
+    plans
 }
 
 fn resource(typ: PosixRlimitType) -> u32 {
@@ -278,16 +296,14 @@ fn resource(typ: PosixRlimitType) -> u32 {
     }
 }
 
-fn affinity(process: &Process, at: &str) -> Result<AffinityPlan> {
-    let Some(affinity) = process.exec_cpu_affinity() else { return Ok(AffinityPlan::default()) };
-    let list = |text: &Option<String>, name: &str| {
+fn affinity(process: &Process, at: &str, findings: &mut Findings) -> AffinityPlan {
+    let Some(affinity) = process.exec_cpu_affinity() else { return AffinityPlan::default() };
+    let mut list = |text: &Option<String>, name: &str| {
         let cap = rustix::thread::CpuSet::MAX_CPU as u32;
-        numbers::parse(text.as_deref().unwrap_or_default(), cap, &format!("{at}.execCPUAffinity.{name}"))
+        let text = text.as_deref().unwrap_or_default();
+        findings.or_default(numbers::parse(text, cap, &format!("{at}.execCPUAffinity.{name}")))
     };
-    Ok(AffinityPlan {
-        initial: list(affinity.initial(), "initial")?,
-        last: list(affinity.cpu_affinity_final(), "final")?,
-    })
+    AffinityPlan { initial: list(affinity.initial(), "initial"), last: list(affinity.cpu_affinity_final(), "final") }
 }
 
 fn io_priority(process: &Process, at: &str) -> Result<Option<(u32, u32)>> {
@@ -301,7 +317,7 @@ fn io_priority(process: &Process, at: &str) -> Result<Option<(u32, u32)>> {
     };
     match u32::try_from(priority.priority()) {
         Ok(level) if level < 8 => Ok(Some((class, level))),
-        _ => Err(Error::config(format!("`{at}.ioPriority.priority`: {} is not 0 to 7", priority.priority()))),
+        _ => Err(Error::at(format!("{at}.ioPriority.priority"), format!("{} is not 0 to 7", priority.priority()))),
     }
 }
 
@@ -313,7 +329,7 @@ fn scheduler(process: &Process, at: &str) -> Result<Option<SchedulerPlan>> {
         LinuxSchedulerPolicy::SchedRr => 2,
         LinuxSchedulerPolicy::SchedBatch => 3,
         LinuxSchedulerPolicy::SchedIso => {
-            return Err(Error::config(format!("`{at}.scheduler.policy`: Linux has no SCHED_ISO")));
+            return Err(Error::at(format!("{at}.scheduler.policy"), "Linux has no SCHED_ISO"));
         }
         LinuxSchedulerPolicy::SchedIdle => 5,
         LinuxSchedulerPolicy::SchedDeadline => 6,
@@ -332,7 +348,7 @@ fn scheduler(process: &Process, at: &str) -> Result<Option<SchedulerPlan>> {
     });
     let priority = s.priority().unwrap_or(0);
     let priority = u32::try_from(priority)
-        .map_err(|_| Error::config(format!("`{at}.scheduler.priority`: {priority} is negative")))?;
+        .map_err(|_| Error::at(format!("{at}.scheduler.priority"), format!("{priority} is negative")))?;
     Ok(Some(SchedulerPlan {
         policy,
         flags,

@@ -4,25 +4,28 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain};
 
+use super::findings::Findings;
 use super::namespaces::{Namespaces, flag};
 use super::options::Propagation;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, member};
 
-pub(super) fn paths(paths: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>> {
+pub(super) fn paths(paths: Option<&[String]>, at: &str, findings: &mut Findings) -> Vec<PathBuf> {
     let paths = paths.unwrap_or_default().iter().enumerate();
-    paths
-        .map(|(i, path)| match path.starts_with('/') && path.len() > 1 {
-            true => Ok(PathBuf::from(path)),
-            false => Err(Error::config(format!("`{at}[{i}]`: `{path}` is not an absolute path"))),
-        })
-        .collect()
+    let path = |(i, path): (usize, &String)| match path.starts_with('/') && path.len() > 1 {
+        true => Ok(PathBuf::from(path)),
+        false => Err(Error::at(format!("{at}[{i}]"), format!("`{path}` is not an absolute path"))),
+    };
+    paths.filter_map(|numbered| findings.take(path(numbered))).collect()
 }
+
+/// Nothing gets in or out unless it is asked for.
+pub(super) const DEFAULT_PROPAGATION: (Propagation, bool) = (Propagation::Private, true);
 
 pub(super) fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
     match linux.rootfs_propagation().as_deref() {
-        None | Some("") => Ok((Propagation::Private, true)),
+        None | Some("") => Ok(DEFAULT_PROPAGATION),
         Some(word) => Propagation::parse(word)
-            .ok_or_else(|| Error::config(format!("`linux.rootfsPropagation`: `{word}` is no propagation type"))),
+            .ok_or_else(|| Error::at("linux.rootfsPropagation", format!("`{word}` is no propagation type"))),
     }
 }
 
@@ -30,15 +33,17 @@ pub(super) fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
 pub(super) fn named(name: &Option<String>, property: &str, namespaces: &Namespaces) -> Result<Option<String>> {
     match name.as_ref().filter(|n| !n.is_empty()) {
         Some(_) if !namespaces.has(flag::UTS) => {
-            Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")))
+            Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")).about(property))
         }
-        Some(name) if name.len() > 64 => Err(Error::config(format!("`{property}` has over 64 characters"))),
+        Some(name) if name.len() > 64 => {
+            Err(Error::config(format!("`{property}` has over 64 characters")).about(property))
+        }
         name => Ok(name.cloned()),
     }
 }
 
 /// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
-pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Findings) -> Vec<(String, String)> {
     const IPC: [&str; 9] = [
         "kernel/msgmax",
         "kernel/msgmnb",
@@ -51,7 +56,12 @@ pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(Str
         "fs/mqueue/",
     ];
     let mut all: Vec<(String, String)> = vec![];
-    for (name, value) in linux.sysctl().iter().flatten() {
+    let mut asked: Vec<_> = linux.sysctl().iter().flatten().collect();
+    asked.sort();
+    for (name, value) in asked {
+        let mut refuse = |why: String| {
+            findings.add(Error::at("linux.sysctl", why).about(member("linux.sysctl", name)));
+        };
         // Both spellings are in use: dots for slashes, and, for names with a dot in them, slashes themselves.
         let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
         let path = if first == Some(b'.') {
@@ -66,23 +76,16 @@ pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(Str
             _ => None,
         };
         match needs {
-            _ if path.split('/').any(|c| c.is_empty() || c == "..") => {
-                return Err(Error::config(format!("`linux.sysctl`: `{name}` is no sysctl")));
-            }
-            None => {
-                return Err(Error::config(format!(
-                    "`linux.sysctl`: `{name}` is not namespaced: it would change the host"
-                )));
-            }
+            _ if path.split('/').any(|c| c.is_empty() || c == "..") => refuse(format!("`{name}` is no sysctl")),
+            None => refuse(format!("`{name}` is not namespaced: it would change the host")),
             Some((flag, kind)) if !namespaces.has(flag) => {
-                let message = format!("`linux.sysctl`: `{name}` needs a {kind} namespace in `linux.namespaces`");
-                return Err(Error::config(message));
+                refuse(format!("`{name}` needs a {kind} namespace in `linux.namespaces`"));
             }
             Some(_) => all.push((path, value.clone())),
         }
     }
     all.sort();
-    Ok(all)
+    all
 }
 
 pub(super) fn personality(linux: &Linux) -> Result<Option<u32>> {
@@ -92,7 +95,7 @@ pub(super) fn personality(linux: &Linux) -> Result<Option<u32>> {
         return Ok(None);
     };
     if personality.flags().as_ref().is_some_and(|f| !f.is_empty()) {
-        return Err(Error::config("`linux.personality.flags`: the specification defines none"));
+        return Err(Error::at("linux.personality.flags", "the specification defines none"));
     }
     Ok(Some(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => PER_LINUX,

@@ -35,7 +35,7 @@ pub(super) fn from_spec(linux: &Linux, id: &ContainerId, host: &Host) -> Result<
     if !host.resctrl {
         let what = format!("`linux.intelRdt`: no resctrl file system is mounted on `{MOUNT}`");
         let how = format!("on a processor that has RDT: mount -t resctrl resctrl {MOUNT}");
-        return Err(Error::config(what).advise(how));
+        return Err(Error::config(what).advise(how).about("linux.intelRdt"));
     }
     let named = rdt.clos_id().as_deref().filter(|name| !name.is_empty());
     let name = named.unwrap_or(id.as_str());
@@ -43,7 +43,7 @@ pub(super) fn from_spec(linux: &Linux, id: &ContainerId, host: &Host) -> Result<
     if let Some(name) = &group
         && (name.contains(['/', '\n', '\0']) || name == "." || name == ".." || TAKEN.contains(&name.as_str()))
     {
-        return Err(Error::config(format!("`linux.intelRdt.closID`: `{name}` is no name of a resctrl group")));
+        return Err(Error::at("linux.intelRdt.closID", format!("`{name}` is no name of a resctrl group")));
     }
     let lines = rdt.schemata().as_deref().unwrap_or_default();
     let overwrite = !lines.is_empty();
@@ -52,7 +52,8 @@ pub(super) fn from_spec(linux: &Linux, id: &ContainerId, host: &Host) -> Result<
         false => schemata(rdt.l3_cache_schema().as_deref(), rdt.mem_bw_schema().as_deref()),
     };
     if let Some(line) = schemata.iter().find(|line| line.trim().is_empty() || line.contains(['\n', '\0'])) {
-        return Err(Error::config(format!("`linux.intelRdt.schemata`: {line:?} is not one line")));
+        let property = if overwrite { "linux.intelRdt.schemata" } else { "linux.intelRdt" };
+        return Err(Error::at("linux.intelRdt.schemata", format!("{line:?} is not one line")).about(property));
     }
     let monitor = (*rdt.enable_monitoring() == Some(true)).then(|| id.to_string());
     Ok(Some(RdtPlan { group, named: named.is_some(), schemata, overwrite, monitor }))

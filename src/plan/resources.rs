@@ -9,7 +9,8 @@ use std::fmt;
 use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::findings::Findings;
+use crate::error::{Error, Result, member};
 
 /// A limit that can be lifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,53 +290,57 @@ impl Resources {
     /// `memory.kernel` and `memory.useHierarchy` are accepted and ignored: the specification deprecates the first,
     /// Linux 5.16 took it out, and since Linux 5.11 every hierarchy is what the second asks for.
     pub fn from_spec(spec: &oci::LinuxResources) -> Result<Resources> {
+        Findings::first(|findings| Resources::read(spec, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn read(spec: &oci::LinuxResources, findings: &mut Findings) -> Resources {
         let mut resources = Resources::default();
         let devices = spec.devices().as_deref().unwrap_or_default();
         if !devices.is_empty() {
             let rules = devices.iter().enumerate();
             let rules = rules.map(|(i, rule)| DeviceRule::from_spec(&format!("linux.resources.devices[{i}]"), rule));
-            resources.devices = Some(rules.collect::<Result<_>>()?);
+            resources.devices = Some(rules.filter_map(|rule| findings.take(rule)).collect());
         }
         if let Some(memory) = spec.memory() {
-            resources.memory = read_memory(memory)?;
+            resources.memory = read_memory(memory, findings);
         }
         if let Some(cpu) = spec.cpu() {
-            resources.cpu = read_cpu(cpu)?;
+            resources.cpu = read_cpu(cpu, findings);
         }
         // Zero is no limit: that is how the specification had it until 1.3, what crun does with it, and what podman 4
         // writes for `--pids-limit=-1`.
-        resources.pids = match spec.pids().as_ref().map(|pids| pids.limit()) {
-            None => None,
-            Some(0) => Some(Limit::Max),
-            Some(limit) => Some(Limit::from_signed("linux.resources.pids.limit", limit)?),
-        };
+        resources.pids = spec.pids().as_ref().and_then(|pids| match pids.limit() {
+            0 => Some(Limit::Max),
+            limit => findings.take(Limit::from_signed("linux.resources.pids.limit", limit)),
+        });
         if let Some(block_io) = spec.block_io() {
-            resources.block_io = read_block_io(block_io)?;
+            resources.block_io = read_block_io(block_io, findings);
         }
         for (i, huge) in spec.hugepage_limits().iter().flatten().enumerate() {
             let path = format!("linux.resources.hugepageLimits[{i}]");
-            resources.hugepages.push(Hugepage {
-                page_size: page_size(&format!("{path}.pageSize"), huge.page_size())?,
-                limit: Limit::from_signed(&format!("{path}.limit"), huge.limit())?,
-            });
+            let page_size = findings.take(page_size(&format!("{path}.pageSize"), huge.page_size()));
+            let limit = findings.take(Limit::from_signed(&format!("{path}.limit"), huge.limit()));
+            resources.hugepages.extend(page_size.zip(limit).map(|(page_size, limit)| Hugepage { page_size, limit }));
         }
         if let Some(network) = spec.network() {
             resources.network.class_id = network.class_id();
             for (i, entry) in network.priorities().iter().flatten().enumerate() {
-                word(&format!("linux.resources.network.priorities[{i}].name"), entry.name())?;
+                findings.take(word(&format!("linux.resources.network.priorities[{i}].name"), entry.name()));
                 resources.network.priorities.push((entry.name().clone(), entry.priority()));
             }
         }
         for (device, limits) in spec.rdma().iter().flatten() {
-            word("linux.resources.rdma", device)?;
+            let at = "linux.resources.rdma";
+            findings.take(word(at, device).map_err(|error| error.about(member(at, device))));
             let limits = Rdma { handles: limits.hca_handles(), objects: limits.hca_objects() };
             resources.rdma.insert(device.clone(), limits);
         }
         for (file, value) in spec.unified().iter().flatten() {
-            unified_key(file)?;
+            findings.take(unified_key(file));
             resources.unified.insert(file.clone(), value.clone());
         }
-        Ok(resources)
+        resources
     }
 
     /// Whether nothing is asked for: an update would do nothing, a new cgroup only gets the default device filter.
@@ -420,36 +425,39 @@ impl Resources {
     }
 }
 
-fn read_memory(spec: &oci::LinuxMemory) -> Result<Memory> {
+fn read_memory(spec: &oci::LinuxMemory, findings: &mut Findings) -> Memory {
+    let mut limit = |name: &str, value: Option<i64>| {
+        findings.or_default(Limit::from_signed_unset(&format!("linux.resources.memory.{name}"), value))
+    };
     let memory = Memory {
-        limit: Limit::from_signed_unset("linux.resources.memory.limit", spec.limit())?,
-        reservation: Limit::from_signed_unset("linux.resources.memory.reservation", spec.reservation())?,
-        swap: Limit::from_signed_unset("linux.resources.memory.swap", spec.swap())?,
-        kernel_tcp: Limit::from_signed_unset("linux.resources.memory.kernelTCP", spec.kernel_tcp())?,
+        limit: limit("limit", spec.limit()),
+        reservation: limit("reservation", spec.reservation()),
+        swap: limit("swap", spec.swap()),
+        kernel_tcp: limit("kernelTCP", spec.kernel_tcp()),
         // Older engines write -1, unsigned, for "not set".
         swappiness: spec.swappiness().filter(|value| *value != u64::MAX),
         disable_oom_killer: spec.disable_oom_killer(),
         check_before_update: spec.check_before_update().unwrap_or_default(),
     };
     if let Some(value) = memory.swappiness.filter(|value| *value > 100) {
-        return Err(invalid("linux.resources.memory.swappiness", format!("{value} is not between 0 and 100")));
+        findings.add(invalid("linux.resources.memory.swappiness", format!("{value} is not between 0 and 100")));
     }
     match (memory.limit, memory.swap) {
         (Some(Limit::At(limit)), Some(Limit::At(swap))) if swap < limit => {
             let message = format!("{swap} counts memory and swap, and is below memory.limit, {limit}");
-            return Err(invalid("linux.resources.memory.swap", message));
+            findings.add(invalid("linux.resources.memory.swap", message));
         }
         (Some(Limit::Max), Some(Limit::At(_))) => {
             let message = "a limit of memory and swap needs a limit of memory";
-            return Err(invalid("linux.resources.memory.swap", message));
+            findings.add(invalid("linux.resources.memory.swap", message));
         }
         _ => {}
     }
-    Ok(memory)
+    memory
 }
 
-fn read_cpu(spec: &oci::LinuxCpu) -> Result<Cpu> {
-    let cpu = Cpu {
+fn read_cpu(spec: &oci::LinuxCpu, findings: &mut Findings) -> Cpu {
+    Cpu {
         shares: spec.shares().filter(|value| *value != 0),
         // Every negative quota lifts the limit, as in the kernel.
         quota: spec.quota().filter(|value| *value != 0).map(|v| u64::try_from(v).map_or(Limit::Max, Limit::At)),
@@ -460,15 +468,15 @@ fn read_cpu(spec: &oci::LinuxCpu) -> Result<Cpu> {
             Some(0) => Some(false),
             Some(1) => Some(true),
             Some(other) => {
-                return Err(invalid("linux.resources.cpu.idle", format!("{other} is neither 0 nor 1")));
+                findings.add(invalid("linux.resources.cpu.idle", format!("{other} is neither 0 nor 1")));
+                None
             }
         },
         realtime_runtime: spec.realtime_runtime().filter(|value| *value != 0),
         realtime_period: spec.realtime_period().filter(|value| *value != 0),
-        cpus: id_list("linux.resources.cpu.cpus", spec.cpus().as_deref())?,
-        mems: id_list("linux.resources.cpu.mems", spec.mems().as_deref())?,
-    };
-    Ok(cpu)
+        cpus: findings.or_default(id_list("linux.resources.cpu.cpus", spec.cpus().as_deref())),
+        mems: findings.or_default(id_list("linux.resources.cpu.mems", spec.mems().as_deref())),
+    }
 }
 
 /// A list of CPUs or memory nodes. The kernel judges the numbers; what else could reach it is refused here.
@@ -484,7 +492,7 @@ fn id_list(path: &str, list: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-fn read_block_io(spec: &oci::LinuxBlockIo) -> Result<BlockIo> {
+fn read_block_io(spec: &oci::LinuxBlockIo, findings: &mut Findings) -> BlockIo {
     let weight = |name: &str, value: Option<u16>| match value.filter(|value| *value != 0) {
         Some(value) if !(10..=1000).contains(&value) => {
             let path = format!("linux.resources.blockIO.{name}");
@@ -492,34 +500,34 @@ fn read_block_io(spec: &oci::LinuxBlockIo) -> Result<BlockIo> {
         }
         value => Ok(value),
     };
-    let throttle = |name: &str, list: &Option<Vec<oci::LinuxThrottleDevice>>| {
-        let entries = list.iter().flatten().enumerate().map(|(i, device)| {
-            let path = format!("linux.resources.blockIO.{name}[{i}]");
-            let (major, minor) = block_device(&path, device.major(), device.minor())?;
-            Ok(ThrottleDevice { major, minor, rate: device.rate() })
-        });
-        entries.collect::<Result<Vec<_>>>()
-    };
     let mut weight_device = Vec::new();
     for (i, device) in spec.weight_device().iter().flatten().enumerate() {
         let name = format!("weightDevice[{i}]");
-        let (major, minor) = block_device(&format!("linux.resources.blockIO.{name}"), device.major(), device.minor())?;
-        weight_device.push(WeightDevice {
-            major,
-            minor,
-            weight: weight(&format!("{name}.weight"), device.weight())?,
-            leaf_weight: weight(&format!("{name}.leafWeight"), device.leaf_weight())?,
-        });
+        let path = format!("linux.resources.blockIO.{name}");
+        let numbers = findings.take(block_device(&path, device.major(), device.minor()));
+        let leaf_weight = findings.or_default(weight(&format!("{name}.leafWeight"), device.leaf_weight()));
+        let weight = findings.or_default(weight(&format!("{name}.weight"), device.weight()));
+        weight_device.extend(numbers.map(|(major, minor)| WeightDevice { major, minor, weight, leaf_weight }));
     }
-    Ok(BlockIo {
-        weight: weight("weight", spec.weight())?,
-        leaf_weight: weight("leafWeight", spec.leaf_weight())?,
+    let (own, leaf) = (weight("weight", spec.weight()), weight("leafWeight", spec.leaf_weight()));
+    let (own, leaf) = (findings.or_default(own), findings.or_default(leaf));
+    let mut throttle = |name: &str, list: &Option<Vec<oci::LinuxThrottleDevice>>| {
+        let entries = list.iter().flatten().enumerate().filter_map(|(i, device)| {
+            let path = format!("linux.resources.blockIO.{name}[{i}]");
+            let (major, minor) = findings.take(block_device(&path, device.major(), device.minor()))?;
+            Some(ThrottleDevice { major, minor, rate: device.rate() })
+        });
+        entries.collect()
+    };
+    BlockIo {
+        weight: own,
+        leaf_weight: leaf,
         weight_device,
-        read_bps: throttle("throttleReadBpsDevice", spec.throttle_read_bps_device())?,
-        write_bps: throttle("throttleWriteBpsDevice", spec.throttle_write_bps_device())?,
-        read_iops: throttle("throttleReadIOPSDevice", spec.throttle_read_iops_device())?,
-        write_iops: throttle("throttleWriteIOPSDevice", spec.throttle_write_iops_device())?,
-    })
+        read_bps: throttle("throttleReadBpsDevice", spec.throttle_read_bps_device()),
+        write_bps: throttle("throttleWriteBpsDevice", spec.throttle_write_bps_device()),
+        read_iops: throttle("throttleReadIOPSDevice", spec.throttle_read_iops_device()),
+        write_iops: throttle("throttleWriteIOPSDevice", spec.throttle_write_iops_device()),
+    }
 }
 
 fn block_device(path: &str, major: i64, minor: i64) -> Result<(u32, u32)> {
@@ -552,14 +560,14 @@ fn unified_key(file: &str) -> Result<()> {
     match bad {
         true => {
             let message = format!("`{}` is not the name of a file in a cgroup", file.escape_default());
-            Err(invalid("linux.resources.unified", message))
+            Err(invalid("linux.resources.unified", message).about(member("linux.resources.unified", file)))
         }
         false => Ok(()),
     }
 }
 
 fn invalid(path: &str, message: impl fmt::Display) -> Error {
-    Error::config(format!("{path}: {message}"))
+    Error::config(format!("{path}: {message}")).about(path)
 }
 
 #[cfg(test)]

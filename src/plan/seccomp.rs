@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpSyscall};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::annotations::Annotations;
-use crate::error::{Error, Result};
+use super::findings::Findings;
+use crate::error::{Error, Result, member};
 
 /// A filter to compile.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,22 +67,30 @@ impl FilterPlan {
         annotations: &Annotations,
         receiver: Option<&Path>,
     ) -> Result<Option<FilterPlan>> {
+        Findings::first(|findings| FilterPlan::decide(seccomp, annotations, receiver, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn decide(
+        seccomp: Option<&LinuxSeccomp>,
+        annotations: &Annotations,
+        receiver: Option<&Path>,
+        findings: &mut Findings,
+    ) -> Option<FilterPlan> {
         let receiver = annotations.seccomp_receiver.as_deref().or(receiver);
         if let Some(program) = &annotations.seccomp_program {
-            return Ok(Some(FilterPlan::raw(program, receiver)?));
+            return findings.take(FilterPlan::raw(program, receiver));
         }
-        let Some(seccomp) = seccomp else { return Ok(None) };
-        let mut plan = FilterPlan::from_spec(seccomp)?;
-        if let Some(plan) = plan.as_mut().filter(|plan| plan.notifies()) {
-            plan.hand_to(seccomp, receiver)?;
+        let seccomp = seccomp?;
+        let mut plan = FilterPlan::read(seccomp, findings)?;
+        if plan.notifies() {
+            findings.take(plan.hand_to(seccomp, receiver));
         }
-        if let Some(plan) = plan.as_ref().filter(|_| annotations.fail_unknown_syscall) {
-            let names = plan.rules.iter().flat_map(|rule| &rule.names);
-            if let Some(name) = names.into_iter().find(|name| ScmpSyscall::from_name(name).is_err()) {
-                return Err(Error::config(format!("`linux.seccomp.syscalls`: libseccomp knows no `{name}`")));
-            }
+        for (at, name) in unknown(seccomp).filter(|_| annotations.fail_unknown_syscall) {
+            let why = format!("libseccomp knows no `{name}`");
+            findings.add(Error::at("linux.seccomp.syscalls", why).about(at));
         }
-        Ok(plan)
+        Some(plan)
     }
 
     /// A program that is loaded as it is.
@@ -101,7 +110,8 @@ impl FilterPlan {
         });
         let listener = receiver.map(|path| ListenerPlan { path: path.into(), metadata: None }).filter(|_| notifies);
         if notifies && listener.is_none() {
-            return Err(no_receiver("annotation `run.oci.seccomp_bpf_data`"));
+            let property = member("annotations", "run.oci.seccomp_bpf_data");
+            return Err(no_receiver("annotation `run.oci.seccomp_bpf_data`").about(property));
         }
         Ok(FilterPlan {
             default: ScmpAction::Allow,
@@ -119,10 +129,11 @@ impl FilterPlan {
 
     fn hand_to(&mut self, seccomp: &LinuxSeccomp, receiver: Option<&Path>) -> Result<()> {
         let named = seccomp.listener_path().as_deref().filter(|path| !path.as_os_str().is_empty());
-        let Some(path) = named.or(receiver) else { return Err(no_receiver("`linux.seccomp`")) };
+        let path = named.or(receiver);
+        let path = path.ok_or_else(|| no_receiver("`linux.seccomp`").about("linux.seccomp.listenerPath"))?;
         if !path.is_absolute() {
-            let path = path.display();
-            return Err(Error::config(format!("`linux.seccomp.listenerPath`: `{path}` is not an absolute path")));
+            let why = format!("`{}` is not an absolute path", path.display());
+            return Err(Error::at("linux.seccomp.listenerPath", why));
         }
         let metadata = seccomp.listener_metadata().clone().filter(|text| !text.is_empty());
         self.listener = Some(ListenerPlan { path: path.into(), metadata });
@@ -136,27 +147,24 @@ impl FilterPlan {
     /// # Errors
     /// An unknown action, or one that this version can't honour.
     pub fn from_spec(seccomp: &LinuxSeccomp) -> Result<Option<FilterPlan>> {
-        let default = action(seccomp.default_action(), seccomp.default_errno_ret(), "linux.seccomp.defaultAction")?;
-        let mut rules = vec![];
-        for (i, syscall) in seccomp.syscalls().iter().flatten().enumerate() {
-            let at = format!("linux.seccomp.syscalls[{i}]");
-            let action = action(syscall.action(), syscall.errno_ret(), &at)?;
-            if syscall.names().is_empty() {
-                return Err(Error::config(format!("`{at}.names` is empty")));
-            }
-            let conditions =
-                syscall.args().iter().flatten().map(|arg| condition(arg, &at)).collect::<Result<Vec<_>>>()?;
-            // libseccomp refuses a rule that says what the default says.
-            if action != default {
-                rules.push(Rule { names: syscall.names().clone(), action, conditions });
-            }
-        }
+        Findings::first(|findings| FilterPlan::read(seccomp, findings))
+    }
+
+    fn read(seccomp: &LinuxSeccomp, findings: &mut Findings) -> Option<FilterPlan> {
+        let default = action(seccomp.default_action(), seccomp.default_errno_ret(), "linux.seccomp.defaultAction");
+        let default = default.map_err(|error| error.about("linux.seccomp.defaultErrnoRet"));
+        let default = findings.take(default).unwrap_or(ScmpAction::Errno(libc::EPERM));
+        let rules = seccomp.syscalls().iter().flatten().enumerate();
+        let rules = rules.filter_map(|(i, rule)| findings.take(one(rule, &format!("linux.seccomp.syscalls[{i}]"))));
+        // libseccomp refuses a rule that says what the default says.
+        let rules: Vec<Rule> = rules.filter(|rule| rule.action != default).collect();
         let metadata = seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty());
         if metadata && seccomp.listener_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
-            return Err(Error::config("`linux.seccomp.listenerMetadata` needs `listenerPath`"));
+            let message = "`linux.seccomp.listenerMetadata` needs `listenerPath`";
+            findings.add(Error::config(message).about("linux.seccomp.listenerMetadata"));
         }
         if rules.is_empty() && default == ScmpAction::Allow {
-            return Ok(None);
+            return None;
         }
         let architectures = seccomp.architectures().iter().flatten().map(|a| architecture(*a)).collect();
         let flags = seccomp.flags().iter().flatten().fold(0, |flags, flag| {
@@ -171,12 +179,32 @@ impl FilterPlan {
         });
         let plan = FilterPlan { default, architectures, flags, rules, program: None, listener: None };
         if flags & FLAG_WAIT_KILLABLE_RECV != 0 && !plan.notifies() {
-            let message =
-                "`linux.seccomp.flags`: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY";
-            return Err(Error::config(message));
+            let why = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY";
+            findings.add(Error::at("linux.seccomp.flags", why));
         }
-        Ok(Some(plan))
+        Some(plan)
     }
+}
+
+fn one(syscall: &LinuxSyscall, at: &str) -> Result<Rule> {
+    let action = action(syscall.action(), syscall.errno_ret(), at);
+    let action = action.map_err(|error| error.about(format!("{at}.errnoRet")))?;
+    if syscall.names().is_empty() {
+        return Err(Error::config(format!("`{at}.names` is empty")).about(format!("{at}.names")));
+    }
+    let args = syscall.args().iter().flatten().enumerate();
+    let conditions =
+        args.map(|(i, arg)| condition(arg, at).map_err(|error| error.about(format!("{at}.args[{i}].index"))));
+    Ok(Rule { names: syscall.names().clone(), action, conditions: conditions.collect::<Result<_>>()? })
+}
+
+/// The names that libseccomp does not know, each with its JSON path.
+pub(crate) fn unknown(seccomp: &LinuxSeccomp) -> impl Iterator<Item = (String, &str)> {
+    let rules = seccomp.syscalls().iter().flatten().enumerate();
+    let names = rules.flat_map(|(i, rule)| rule.names().iter().enumerate().map(move |(n, name)| (i, n, name)));
+    names
+        .filter(|(_, _, name)| ScmpSyscall::from_name(name).is_err())
+        .map(|(i, n, name)| (format!("linux.seccomp.syscalls[{i}].names[{n}]"), name.as_str()))
 }
 
 fn no_receiver(at: &str) -> Error {
@@ -189,7 +217,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<Sc
         i32::try_from(errno.unwrap_or(libc::EPERM as u32))
             .ok()
             .filter(|e| (0..=4095).contains(e))
-            .ok_or_else(|| Error::config(format!("`{at}`: errnoRet {} is not 0 to 4095", errno.unwrap_or_default())))
+            .ok_or_else(|| Error::at(at, format!("errnoRet {} is not 0 to 4095", errno.unwrap_or_default())))
     };
     Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => ScmpAction::KillThread,
@@ -205,7 +233,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<Sc
 
 fn condition(arg: &LinuxSeccompArg, at: &str) -> Result<(u32, ScmpArgCompare)> {
     let index = u32::try_from(arg.index()).ok().filter(|i| *i < 6);
-    let index = index.ok_or_else(|| Error::config(format!("`{at}.args`: index {} is not 0 to 5", arg.index())))?;
+    let index = index.ok_or_else(|| Error::at(format!("{at}.args"), format!("index {} is not 0 to 5", arg.index())))?;
     let (value, second) = (arg.value(), arg.value_two().unwrap_or(0));
     let (op, datum) = match arg.op() {
         LinuxSeccompOperator::ScmpCmpNe => (ScmpCompareOp::NotEqual, value),

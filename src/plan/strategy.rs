@@ -124,18 +124,25 @@ impl MountStrategy {
     /// # Errors
     /// [`OVERRIDE`] asks for what can't be had.
     pub(super) fn choose(wanted: &Wanted<'_>) -> Result<MountStrategy> {
+        let Against { namespace, pivot } = wanted.against();
+        let asked = |name: &String| asked(name, namespace.as_deref(), pivot.as_deref());
+        wanted.host.strategy.as_ref().map(asked).transpose().map(|asked| MountStrategy::of(wanted, asked))
+    }
+
+    /// The best that can be had, whatever is asked for.
+    pub(super) fn best(wanted: &Wanted<'_>) -> MountStrategy {
+        MountStrategy::of(wanted, None)
+    }
+
+    fn of(wanted: &Wanted<'_>, asked: Option<Strategy>) -> MountStrategy {
         let Wanted { namespaces, host, hooks, .. } = wanted;
-        let against_namespace = wanted.against_namespace();
-        let against_pivot = if host.mount_api.moves_mounts() { None } else { lacks(host.mount_api) };
+        let Against { namespace: against_namespace, pivot: against_pivot } = wanted.against();
         let best = match (&against_namespace, &against_pivot) {
             (None, _) => Strategy::Namespace,
             (_, None) => Strategy::Pivot,
             _ => Strategy::Mount,
         };
-        let strategy = match &host.strategy {
-            None => best,
-            Some(name) => asked(name, against_namespace.as_deref(), against_pivot.as_deref())?,
-        };
+        let strategy = asked.unwrap_or(best);
         let why = match strategy {
             _ if strategy != best => format!("{OVERRIDE} asks for it"),
             Strategy::Namespace if wanted.no_pivot => "--no-pivot: nothing is pivoted".into(),
@@ -165,7 +172,7 @@ impl MountStrategy {
             _ => SourcesFrom::ChildsNamespace,
         };
         let shows_host = strategy == Strategy::Namespace && hooks.before_pivot();
-        Ok(MountStrategy { strategy, why, late, shows_host, sources, instances_by_parent })
+        MountStrategy { strategy, why, late, shows_host, sources, instances_by_parent }
     }
 
     /// What of the new mount API is called.
@@ -206,7 +213,19 @@ fn asked(name: &str, against_namespace: Option<&str>, against_pivot: Option<&str
     }
 }
 
+/// What stands against each of the better two, if anything does.
+struct Against {
+    namespace: Option<String>,
+    pivot: Option<String>,
+}
+
 impl Wanted<'_> {
+    fn against(&self) -> Against {
+        let api = self.host.mount_api;
+        let pivot = if api.moves_mounts() { None } else { lacks(api) };
+        Against { namespace: self.against_namespace(), pivot }
+    }
+
     /// The first condition of [`Strategy::Namespace`] that does not hold.
     fn against_namespace(&self) -> Option<String> {
         let (namespaces, host) = (self.namespaces, self.host);
@@ -288,101 +307,4 @@ pub(super) fn names_host(mount: &Mount) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: MountApi =
-        MountApi { open_tree: true, move_mount: true, fsopen: true, mount_setattr: true, namespace: true };
-
-    fn choose(api: MountApi, namespaces: &Namespaces, change: impl FnOnce(&mut Host, &mut Hooks)) -> MountStrategy {
-        let mut host = Host { root: true, initial_userns: true, mount_api: api, ..Host::default() };
-        let mut hooks = Hooks::default();
-        change(&mut host, &mut hooks);
-        let wanted = Wanted { namespaces, host: &host, hooks: &hooks, mounts: &[], no_pivot: false };
-        MountStrategy::choose(&wanted).unwrap()
-    }
-
-    fn own(flags: u32) -> Namespaces {
-        Namespaces { new: flags | flag::MOUNT, ..Namespaces::default() }
-    }
-
-    #[test]
-    fn the_best_that_the_kernel_has() {
-        let with = |api| choose(api, &own(0), |_, _| {}).strategy;
-        assert_eq!(with(ALL), Strategy::Namespace);
-        assert_eq!(with(MountApi { namespace: false, ..ALL }), Strategy::Pivot);
-        assert_eq!(with(MountApi { namespace: false, mount_setattr: false, fsopen: false, ..ALL }), Strategy::Pivot);
-        assert_eq!(with(MountApi { open_tree: false, ..ALL }), Strategy::Mount);
-        assert_eq!(with(MountApi::default()), Strategy::Mount);
-    }
-
-    #[test]
-    fn the_trace_says_which_condition_failed() {
-        let in_userns = choose(ALL, &own(0), |host, _| host.initial_userns = false);
-        assert!(in_userns.describe().ends_with("the runtime is in a user namespace"), "{}", in_userns.describe());
-        let old = choose(MountApi { namespace: false, ..ALL }, &own(0), |_, _| {});
-        assert_eq!(
-            old.describe(),
-            "pivot: pivot_root, then the mounts; the kernel has no OPEN_TREE_NAMESPACE (Linux 7.0)"
-        );
-    }
-
-    #[test]
-    fn sources_of_a_user_namespace_are_locked_in_each_strategy() {
-        let with = |api| choose(api, &own(flag::USER), |_, _| {}).sources;
-        assert_eq!(with(ALL), SourcesFrom::Stage);
-        assert_eq!(with(MountApi { namespace: false, ..ALL }), SourcesFrom::ChildsNamespace);
-        assert_eq!(with(MountApi::default()), SourcesFrom::ChildsNamespace);
-        assert_eq!(choose(ALL, &own(0), |_, _| {}).sources, SourcesFrom::Here);
-    }
-
-    #[test]
-    fn a_file_system_made_of_the_hosts_paths_is_the_parents() {
-        let mount = |json: &str| serde_json::from_str::<Mount>(json).unwrap();
-        let overlay = mount(r#"{"destination":"/o","type":"overlay","source":"overlay","options":["lowerdir=/a:/b"]}"#);
-        assert!(names_host(&overlay));
-        assert!(names_host(&mount(r#"{"destination":"/d","type":"ext4","source":"/dev/sda"}"#)));
-        assert!(!names_host(&mount(r#"{"destination":"/t","type":"tmpfs","source":"/t","options":["size=4k"]}"#)));
-        assert!(!names_host(&mount(r#"{"destination":"/b","type":"none","source":"/b","options":["rbind"]}"#)));
-        let host = Host { root: true, initial_userns: true, mount_api: ALL, ..Host::default() };
-        let (mounts, hooks) = ([overlay], Hooks::default());
-        for (flags, strategy) in [(0, Strategy::Namespace), (flag::USER, Strategy::Pivot)] {
-            let namespaces = own(flags);
-            let wanted =
-                Wanted { namespaces: &namespaces, host: &host, hooks: &hooks, mounts: &mounts, no_pivot: false };
-            let chosen = MountStrategy::choose(&wanted).unwrap();
-            assert_eq!((chosen.strategy, chosen.late.is_some()), (strategy, flags != 0));
-        }
-    }
-
-    #[test]
-    fn hooks_change_nothing_but_what_they_are_shown() {
-        let hook = || super::super::hooks::HookPlan { path: "/h".into(), args: vec![], env: vec![], timeout: None };
-        let hooked = choose(ALL, &own(0), |_, hooks| hooks.create_container.push(hook()));
-        assert_eq!((hooked.strategy, hooked.late, hooked.shows_host), (Strategy::Namespace, None, true));
-        let before = MountApi { namespace: false, ..ALL };
-        let hooked = choose(before, &own(0), |_, hooks| hooks.create_container.push(hook()));
-        assert!(hooked.strategy == Strategy::Pivot && hooked.late.is_some() && !hooked.shows_host);
-    }
-
-    #[test]
-    fn another_strategy_can_be_asked_for_if_it_can_be_had() {
-        let ask = |api, name: &str| {
-            let host = Host {
-                root: true,
-                initial_userns: true,
-                mount_api: api,
-                strategy: Some(name.into()),
-                ..Host::default()
-            };
-            let (namespaces, hooks) = (own(0), Hooks::default());
-            let wanted = Wanted { namespaces: &namespaces, host: &host, hooks: &hooks, mounts: &[], no_pivot: false };
-            MountStrategy::choose(&wanted).map(|s| s.strategy)
-        };
-        assert_eq!(ask(ALL, "mount").unwrap(), Strategy::Mount);
-        assert_eq!(ask(ALL, "pivot").unwrap(), Strategy::Pivot);
-        assert!(ask(ALL, "best").is_err());
-        let refused = ask(MountApi { namespace: false, ..ALL }, "namespace").unwrap_err().to_string();
-        assert!(refused.contains("the kernel has no OPEN_TREE_NAMESPACE"), "{refused}");
-    }
-}
+mod tests;

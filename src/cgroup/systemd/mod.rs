@@ -27,7 +27,7 @@ pub use self::names::Names;
 use self::properties::Property;
 pub use self::unit::Wanted;
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, member};
 
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 
@@ -80,7 +80,7 @@ pub(crate) fn check_name(annotation: &str, name: &str) -> Result<()> {
         false => Ok(()),
         true => {
             let message = format!("annotation `{annotation}`: `{}` is no name of a sub-cgroup", name.escape_default());
-            Err(Error::config(message))
+            Err(Error::config(message).about(member("annotations", annotation)))
         }
     }
 }

@@ -90,7 +90,7 @@ fn check_unit(unit: &str, shown: &str) -> Result<()> {
 }
 
 fn invalid(shown: &str, why: &str) -> Error {
-    Error::config(format!("linux.cgroupsPath: `{shown}` {why}"))
+    Error::config(format!("linux.cgroupsPath: `{shown}` {why}")).about("linux.cgroupsPath")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! known are dictionaries, maybes and variants, which no property of a scope needs.
 
 use super::wire::{self, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, member};
 
 const PREFIX: &str = "org.systemd.property.";
 /// What the place of the container decides, and no annotation may.
@@ -22,8 +22,12 @@ pub(super) fn from_annotations<'a>(
     wanted.map(|(name, text)| property(name, text)).collect()
 }
 
+fn annotation(name: &str, why: &str) -> Error {
+    Error::config(format!("annotation `{name}`: {why}")).about(member("annotations", name))
+}
+
 fn property(name: &str, text: &str) -> Result<(String, Value)> {
-    let invalid = |why: &str| Error::config(format!("annotation `{PREFIX}{name}`: {why}"));
+    let invalid = |why: &str| annotation(&format!("{PREFIX}{name}"), why);
     if name.len() < 3 || !name.chars().all(|c| c.is_ascii_alphabetic()) {
         return Err(invalid("this is no name of a property"));
     }

@@ -26,6 +26,7 @@ pub mod cli;
 pub mod error;
 mod filesystem;
 mod hooks;
+pub mod lint;
 mod mountinfo;
 mod node;
 pub mod parent;

@@ -39,6 +39,20 @@ pub(super) fn complete(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     rules.iter().copied().chain(defaults()).collect()
 }
 
+/// Whether a container with these rules may open a device for reading or writing.
+pub(crate) fn allows(rules: &[DeviceRule], kind: DeviceKind, major: u32, minor: u32) -> bool {
+    let speaks_of = |rule: &DeviceRule| {
+        (rule.kind == DeviceKind::All || rule.kind == kind)
+            && rule.major.is_none_or(|m| m == major)
+            && rule.minor.is_none_or(|m| m == minor)
+    };
+    let rules: Vec<DeviceRule> = complete(rules).into_iter().filter(speaks_of).collect();
+    // The last one that speaks of an access decides it; without any it is denied.
+    let decides = |access: fn(&DeviceAccess) -> bool| rules.iter().rev().find(|rule| access(&rule.access));
+    let accesses: [fn(&DeviceAccess) -> bool; 2] = [|access| access.read, |access| access.write];
+    accesses.into_iter().filter_map(decides).any(|rule| rule.allow)
+}
+
 /// Whether the rules allow everything, as a privileged container's do: no filter is needed then.
 pub(super) fn allow_all(rules: &[DeviceRule]) -> bool {
     let last_total = rules.iter().rposition(DeviceRule::is_total);
@@ -318,6 +332,16 @@ pub(super) mod tests {
         assert_eq!(state(&["+a *:* rw"]).exceptions.len(), 2);
         let exceptions = state(&["+a *:* rwm", "-b 8:0 w"]);
         assert_eq!((exceptions.allow, exceptions.exceptions[0].line()), (true, "b 8:0 w".to_owned()));
+    }
+
+    #[test]
+    fn the_last_rule_that_speaks_of_a_device_decides() {
+        let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect::<Vec<_>>();
+        assert!(allows(&[], DeviceKind::Char, 1, 3), "a default");
+        assert!(!allows(&[], DeviceKind::Char, 10, 229));
+        assert!(allows(&rules(&["-a *:* rwm", "+c 10:229 r"]), DeviceKind::Char, 10, 229));
+        assert!(!allows(&rules(&["+c 10:229 rw", "-a *:* rwm"]), DeviceKind::Char, 10, 229));
+        assert!(!allows(&rules(&["+c 10:229 m"]), DeviceKind::Char, 10, 229), "made is not opened");
     }
 
     #[test]

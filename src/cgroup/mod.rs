@@ -34,7 +34,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use serde::Serialize;
 
+pub(crate) use self::devices::allows;
 use self::dir::Dir;
 use self::freezer::Freezer;
 pub(crate) use self::layout::check_path;
@@ -47,7 +49,7 @@ use crate::plan::resources::{DeviceRule, Resources};
 use crate::procfs::Proc;
 
 /// What a refusal to make a cgroup means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Tolerance {
     /// Every failure fails.
     Strict,

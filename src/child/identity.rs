@@ -16,7 +16,7 @@ use crate::plan::process::{ProcessPlan, UserPlan};
 use crate::sys;
 
 /// Where programs are looked for when the environment has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// As every runtime has it, whatever the caller's.
 const DEFAULT_UMASK: u32 = 0o022;

@@ -38,6 +38,7 @@ use crate::protocol::session::ChildSession;
 use crate::protocol::{Kind, ToParent};
 pub(crate) use attach::Places;
 pub(crate) use filesystem::with_mode_of_covered;
+pub(crate) use identity::DEFAULT_PATH;
 use slots::Slots;
 use start::Last;
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
-use super::{Context, many};
+use super::{Context, many, print_json};
 use crate::error::{Error, Kind, Result};
 use crate::parent::create::{Created, create};
 use crate::parent::foreground::{Signals, wait_for};
@@ -55,6 +56,12 @@ struct Options {
     /// Send a pidfd of the first process to this socket
     #[arg(long, value_name = "SOCKET")]
     pidfd_socket: Option<PathBuf>,
+    /// Print the plan of the container as JSON, and make nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave the values of environment variables in what --dry-run prints
+    #[arg(long, requires = "dry_run")]
+    with_secrets: bool,
     /// The container's ID
     id: String,
 }
@@ -74,7 +81,11 @@ pub(super) struct Create {
 
 impl Create {
     pub(super) fn create(&self, context: &Context) -> Result<()> {
-        create(&self.options.request(context)).map(drop)
+        let request = self.options.request(context);
+        if self.options.dry_run {
+            return self.options.print_plan(&request);
+        }
+        create(&request).map(drop)
     }
 }
 
@@ -92,6 +103,31 @@ impl Options {
             tolerance: context.tolerance,
             ..Request::new(&self.id, &self.bundle, &context.state, &context.trace)
         }
+    }
+
+    /// The names are those of the code, `src/plan`; they may be others in another version.
+    fn print_plan(&self, request: &Request<'_>) -> Result<()> {
+        let plan = serde_json::to_value(request.plan()?);
+        let mut plan = plan.map_err(|e| Error::system(e.to_string()).context("write the plan as JSON"))?;
+        if !self.with_secrets {
+            leave_values_out(&mut plan);
+        }
+        print_json(&plan)
+    }
+}
+
+/// Of the environment of the payload and of the hooks, which holds passwords, only the names.
+fn leave_values_out(plan: &mut Value) {
+    match plan {
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match value {
+            Value::Array(entries) if name == "env" => entries.iter_mut().for_each(|entry| {
+                let name = entry.as_str().unwrap_or_default().split('=').next().unwrap_or_default();
+                *entry = name.into();
+            }),
+            value => leave_values_out(value),
+        }),
+        Value::Array(entries) => entries.iter_mut().for_each(leave_values_out),
+        _ => {}
     }
 }
 
@@ -113,6 +149,9 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self, context: &Context) -> Result<i32> {
         let request = Request { start_at_once: true, detached: self.detach, ..self.options.request(context) };
+        if self.options.dry_run {
+            return self.options.print_plan(&request).map(|()| 0);
+        }
         if self.detach {
             let created = create(&request)?;
             lifecycle::run_poststart(&created.record);

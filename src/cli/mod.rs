@@ -7,6 +7,7 @@ mod exec;
 mod features;
 mod globals;
 mod inspect;
+mod lint;
 mod log;
 mod many;
 mod mounts;
@@ -71,6 +72,8 @@ enum Command {
     Features,
     /// Send a signal to a container's first process, or to all
     Kill(container::Kill),
+    /// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
+    Lint(lint::Lint),
     /// List containers
     List(inspect::List),
     /// Write the manual pages
@@ -178,6 +181,7 @@ fn run(cli: &Cli) -> Result<i32> {
         Command::Events(args) => done(args.run(&context)),
         Command::Exec(args) => args.run(&context),
         Command::Kill(args) => done(args.run(&context)),
+        Command::Lint(args) => args.run(&context),
         Command::List(args) => done(args.run(&context)),
         Command::Mounts(args) => done(args.run(&context)),
         Command::Pause(args) => done(args.open(&context)?.pause()),

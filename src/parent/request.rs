@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
 use rustix::net::SocketAddrUnix;
 
 use super::foreground::Signals;
@@ -9,6 +10,8 @@ use super::notify;
 use super::trace::TraceFile;
 use crate::cgroup::Tolerance;
 use crate::error::{Context, Error, Kind, Result};
+use crate::lint::{self, Finding};
+use crate::plan::findings::Findings;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
 use crate::plan::load;
@@ -96,13 +99,58 @@ impl<'a> Request<'a> {
         self.planned().map(|planned| planned.plan)
     }
 
+    /// All that is wrong with the configuration, and what is legal and surely not meant. The ID does not matter.
+    ///
+    /// # Errors
+    /// A bundle or a file that is not there, or a host that can't be looked at.
+    pub fn lint(&self) -> Result<Vec<Finding>> {
+        let id = ContainerId::parse(self.id)?;
+        let (bundle, config) = self.files()?;
+        let text = load::text(&config)?;
+        let mut findings = Findings::default();
+        let mut warnings = vec![];
+        if let Some(spec) = findings.take(load::spec_from_text(&text)) {
+            let host = Host::look_for_mounts(&spec, self.state.proc())?;
+            let plan = self.consider(&spec, id, &bundle, &host, &mut findings);
+            let plan = findings.take(plan);
+            let rootfs = plan.filter(|plan| plan.rootfs != bundle).map_or(Ok(()), |plan| check_rootfs(&plan.rootfs));
+            findings.take(rootfs.map_err(|error| error.about("root.path")));
+            let systemd = self.cgroups == CgroupManager::Systemd;
+            warnings = lint::warnings(&lint::Subject { spec: &spec, bundle: &bundle, systemd });
+        }
+        let errors = findings.into_list();
+        let unknown = lint::unknown_properties(&text);
+        Ok(errors.iter().map(Finding::error).chain(unknown).chain(warnings).collect())
+    }
+
     pub(super) fn planned(&self) -> Result<Planned> {
         let id = ContainerId::parse(self.id)?;
         self.state.must_be_free(&id)?;
-        let bundle = absolute(self.bundle)?;
-        let config = self.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
+        let (bundle, config) = self.files()?;
         let (spec, text) = load::spec(&config)?;
         let host = Host::look_for_mounts(&spec, self.state.proc())?;
+        let caller = notify::wanted()?;
+        let plan = Findings::first(|findings| self.consider(&spec, id, &bundle, &host, findings));
+        let plan = plan.and_then(|plan| plan).context(|| format!("`{}`", config.display()))?;
+        check_rootfs(&plan.rootfs)?;
+        Ok(Planned { plan, host, text, config, caller })
+    }
+
+    /// The bundle, as an absolute path, and the configuration.
+    fn files(&self) -> Result<(PathBuf, PathBuf)> {
+        let bundle = absolute(self.bundle)?;
+        let config = self.config.map_or_else(|| bundle.join(load::CONFIG), PathBuf::from);
+        Ok((bundle, config))
+    }
+
+    fn consider(
+        &self,
+        spec: &Spec,
+        id: ContainerId,
+        bundle: &Path,
+        host: &Host,
+        findings: &mut Findings,
+    ) -> Result<Plan> {
         let keyring = format!("_ses.{id}");
         let caller = notify::wanted()?;
         let notify = caller.as_ref().map(|_| self.state.notify_dir(&id));
@@ -118,9 +166,7 @@ impl<'a> Request<'a> {
                 keyring: (!self.no_new_keyring).then_some(&keyring),
             },
         };
-        let plan = Plan::from_spec(&spec, id, &bundle, &host, choices).context(|| format!("`{}`", config.display()))?;
-        check_rootfs(&plan.rootfs)?;
-        Ok(Planned { plan, host, text, config, caller })
+        Plan::read(spec, id, bundle, host, choices, findings)
     }
 }
 

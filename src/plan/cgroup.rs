@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Linux;
+use serde::Serialize;
 
 use super::findings::Findings;
 use super::host::Host;
@@ -29,7 +30,7 @@ pub enum CgroupManager {
 }
 
 /// The container's control group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CgroupPlan {
     /// As a path below each hierarchy; the unit's below the one of its systemd.
     pub path: PathBuf,

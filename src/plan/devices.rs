@@ -55,7 +55,7 @@ pub fn from_spec(linux: Option<&Linux>) -> Result<Vec<DevicePlan>> {
 }
 
 /// The same, with all that is wrong.
-pub(super) fn read(linux: Option<&Linux>, findings: &mut Findings) -> Vec<DevicePlan> {
+pub(crate) fn read(linux: Option<&Linux>, findings: &mut Findings) -> Vec<DevicePlan> {
     let mut listed: Vec<DevicePlan> = vec![];
     for (i, device) in linux.iter().flat_map(|l| l.devices().iter().flatten()).enumerate() {
         // Every container has its own, on its own devpts.

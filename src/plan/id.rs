@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::error::{Error, Kind, Result};
 
 /// The longest ID, in bytes: it is the name of a directory (`NAME_MAX`).
 pub const MAX_LEN: usize = 255;
 
 /// A container ID that is safe as a directory's name and as part of a cgroup's path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ContainerId(String);
 
 impl ContainerId {

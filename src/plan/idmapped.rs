@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::Mount;
+use serde::Serialize;
 
 use super::mounts::Surroundings;
 use super::namespaces::{IdMap, IdMaps, Namespaces, flag, id_maps};
@@ -13,7 +14,7 @@ use super::options::{MappedBy, Options};
 use crate::error::{Error, Result};
 
 /// The mapping of one mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Idmapped {
     /// What maps the IDs.
     pub by: Mapping,
@@ -22,7 +23,7 @@ pub struct Idmapped {
 }
 
 /// Where a mapping comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Mapping {
     /// These lines.
     Lines(IdMaps),

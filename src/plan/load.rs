@@ -15,10 +15,18 @@ pub const CONFIG: &str = "config.json";
 /// # Errors
 /// [`Kind::Config`] for what is wrong in the file; the system's for a file that can't be read.
 pub fn spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
-    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()));
-    let text = text.map_err(|e| e.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"))?;
+    let text = text(path)?;
     let spec = spec_from_text(&text).context(|| format!("`{}`", path.display()))?;
     Ok((spec, text))
+}
+
+/// The text of a configuration.
+///
+/// # Errors
+/// The file can't be read.
+pub(crate) fn text(path: &Path) -> Result<Vec<u8>> {
+    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()));
+    text.map_err(|e| e.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"))
 }
 
 /// A configuration from its text.

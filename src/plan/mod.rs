@@ -54,7 +54,7 @@ use sources::Source;
 use strategy::{MountApi, MountStrategy, Strategy};
 
 /// All that the parent does for one container.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Plan {
     #[allow(missing_docs)]
     pub id: ContainerId,

@@ -230,7 +230,7 @@ fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
 }
 
 /// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
-pub(super) fn destination(path: &Path, at: &str) -> Result<PathBuf> {
+pub(crate) fn destination(path: &Path, at: &str) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
         return Err(Error::config(format!("`{at}.destination` is empty")).about(format!("{at}.destination")));
     }

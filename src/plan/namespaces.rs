@@ -37,7 +37,7 @@ pub fn proc_name(flag: u32) -> &'static str {
 }
 
 /// A namespace to join.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Join {
     /// Its `CLONE_NEW*` flag.
     pub flag: u32,
@@ -46,7 +46,7 @@ pub struct Join {
 }
 
 /// What becomes of the eight namespaces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Namespaces {
     /// All that are made, by whomever.
     pub new: u32,

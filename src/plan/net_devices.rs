@@ -1,13 +1,14 @@
 //! `linux.netDevices`: devices of the host that become the container's.
 
 use oci_spec::runtime::Linux;
+use serde::Serialize;
 
 use super::findings::Findings;
 use super::namespaces::{Namespaces, flag};
 use crate::error::{Error, Result, member};
 
 /// A device to move.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NetDevicePlan {
     /// Its name on the host.
     pub host: String,

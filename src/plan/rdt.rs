@@ -1,6 +1,7 @@
 //! `linux.intelRdt`: the resctrl group of the container; runtime-spec, config-linux.md, "IntelRdt".
 
 use oci_spec::runtime::Linux;
+use serde::Serialize;
 
 use super::host::Host;
 use super::id::ContainerId;
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 const TAKEN: [&str; 4] = ["info", "mon_groups", "mon_data", "pseudo_lock"];
 
 /// A resctrl group, and what is written there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RdtPlan {
     /// The group's directory; None for the root group, `closID` "/".
     pub group: Option<String>,

@@ -294,7 +294,7 @@ impl Resources {
     }
 
     /// The same, with all that is wrong.
-    pub(super) fn read(spec: &oci::LinuxResources, findings: &mut Findings) -> Resources {
+    pub(crate) fn read(spec: &oci::LinuxResources, findings: &mut Findings) -> Resources {
         let mut resources = Resources::default();
         let devices = spec.devices().as_deref().unwrap_or_default();
         if !devices.is_empty() {

@@ -1,5 +1,6 @@
 //! `linux.seccomp`, checked and in libseccomp's own terms. seccomp(2), runtime-spec config-linux.md.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpSyscall};
@@ -7,18 +8,20 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::annotations::Annotations;
 use super::findings::Findings;
 use crate::error::{Error, Result, member};
 
 /// A filter to compile.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilterPlan {
     /// For every system call that no rule names.
+    #[serde(serialize_with = "as_debug")]
     pub default: ScmpAction,
     /// Beside the native one.
+    #[serde(serialize_with = "each_as_debug")]
     pub architectures: Vec<ScmpArch>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u64,
@@ -40,14 +43,25 @@ pub struct ListenerPlan {
 }
 
 /// One entry of `linux.seccomp.syscalls`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// System calls by name; one the C library does not know is left out, as every runtime does.
     pub names: Vec<String>,
     /// What happens to them.
+    #[serde(serialize_with = "as_debug")]
     pub action: ScmpAction,
     /// With the number of the argument; all must hold.
+    #[serde(serialize_with = "each_as_debug")]
     pub conditions: Vec<(u32, ScmpArgCompare)>,
+}
+
+/// For people: libseccomp's types have no other form.
+fn as_debug<S: Serializer>(value: &impl Debug, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{value:?}"))
+}
+
+fn each_as_debug<S: Serializer>(values: &[impl Debug], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(|value| format!("{value:?}")))
 }
 
 const FLAG_TSYNC: u64 = libc::SECCOMP_FILTER_FLAG_TSYNC;

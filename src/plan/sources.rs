@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::idmapped::Idmapped;
 use super::mounts::Filesystem;
 use super::options::Attrs;
@@ -11,7 +13,7 @@ pub(crate) const ONE_OF_A_LOCKED_TREE: &str =
     "a user namespace may not take one mount without those that cover parts of it: use `rbind`";
 
 /// One thing that the parent opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Source {
     /// A path of the host.
     Path {

@@ -79,7 +79,7 @@ impl Strategy {
 }
 
 /// The strategy, and all that follows from it for the parent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MountStrategy {
     /// How the mounts come about.
     pub strategy: Strategy,
@@ -99,7 +99,7 @@ pub struct MountStrategy {
 /// Where the parent opens mount sources. A copy of a mount that is taken by a user namespace's own process, or in a mount
 /// namespace that it owns, has its flags locked (mount_namespaces(7)): what the host has read-only, the container's root
 /// can't make writable. A copy that the parent takes of the host's has not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum SourcesFrom {
     /// Where it is: there is no user namespace to lock them against.
     Here,

@@ -32,7 +32,7 @@ use crate::error::{Error, Result, member};
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 
 /// The unit to make for a container.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UnitPlan {
     /// Slice and unit.
     pub names: Names,

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// UNIT_NAME_MAX of systemd: 256 with the closing nul.
 const LONGEST: usize = 255;
 
 /// A unit, and the slice it is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Names {
     /// As `machine.slice`; `-.slice` is the root.
     pub slice: String,

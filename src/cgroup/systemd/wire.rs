@@ -4,11 +4,13 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 /// The specification's bound for nested containers is 64 in all.
 const DEEPEST: usize = 64;
 
 /// One value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) enum Value {
     Byte(u8),
     Bool(bool),

@@ -1,0 +1,71 @@
+//! `lint`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Context, print, print_json};
+use crate::error::Result;
+use crate::lint::{Finding, Severity};
+use crate::parent::request::Request;
+
+/// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
+///
+/// Errors are what `create` refuses, all of them; warnings are what is legal and does something else than was meant, or what
+/// can't work with the files of this host as they are now. Each has the property's JSON path, a reason, and what to do.
+///
+/// Exit status: 0 without errors, 1 with any, and with --strict for warnings too.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Lint {
+    /// The bundle: a directory with config.json
+    #[arg(default_value = ".", value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Another configuration than the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One line a finding, or a JSON array of objects: severity, path, message, advice
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Take warnings for failures, too
+    #[arg(long)]
+    strict: bool,
+    /// Look at it as `create --no-pivot` would
+    #[arg(long)]
+    no_pivot: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Whoever it is for: no part of a configuration may depend on it.
+const ANY_ID: &str = "lint";
+
+impl Lint {
+    pub(super) fn run(&self, context: &Context) -> Result<i32> {
+        let request = Request {
+            config: self.config.as_deref(),
+            no_pivot: self.no_pivot,
+            cgroups: context.cgroups,
+            tolerance: context.tolerance,
+            ..Request::new(ANY_ID, &self.bundle, &context.state, &context.trace)
+        };
+        let findings = request.lint()?;
+        match self.format {
+            Format::Json => print_json(&findings)?,
+            Format::Text => print(&text(&findings))?,
+        }
+        let fails = |finding: &Finding| self.strict || finding.severity == Severity::Error;
+        Ok(i32::from(findings.iter().any(fails)))
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    match findings {
+        [] => "no findings\n".into(),
+        findings => findings.iter().map(|finding| format!("{finding}\n")).collect(),
+    }
+}

@@ -1,0 +1,103 @@
+//! Warnings about `mounts`, and about paths that a mount would have to make.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use super::rootfs::{View, bind_source, is_bind};
+use super::{Finding, Subject};
+use crate::plan::mounts::destination;
+
+pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
+    let spec = subject.spec;
+    let mounts: Vec<(PathBuf, &Mount)> = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .map(|mount| (destination(mount.destination(), "").unwrap_or_default(), mount))
+        .collect();
+    let mut findings = vec![];
+    for (i, (at, mount)) in mounts.iter().enumerate().filter(|(_, (at, _))| !at.as_os_str().is_empty()) {
+        findings.extend(hidden(i, at, &mounts));
+        findings.extend(source(i, mount, subject.bundle));
+        findings.extend(of_the_host(i, mount, spec));
+        findings.extend(made_in_rootfs(i, at, &mounts[..i], spec, view));
+    }
+    findings.extend(needless(spec, view));
+    findings
+}
+
+/// Covered by one that comes later.
+fn hidden(i: usize, at: &Path, mounts: &[(PathBuf, &Mount)]) -> Option<Finding> {
+    let (later, (over, _)) = mounts.iter().enumerate().skip(i + 1).find(|(_, (over, _))| at.starts_with(over))?;
+    if over.as_os_str().is_empty() {
+        return None;
+    }
+    let what = if over == at { "on the same place".to_owned() } else { format!("on `{}`", over.display()) };
+    let message = format!("`{}` is hidden by mounts[{later}], {what}", at.display());
+    let advice = if over == at { "leave one of them out" } else { "move it behind that one" };
+    Some(Finding::warning(format!("mounts[{i}].destination"), message, advice))
+}
+
+fn source(i: usize, mount: &Mount, bundle: &Path) -> Option<Finding> {
+    let source = bind_source(mount, bundle)?;
+    // A link may be what is meant, wherever it leads.
+    let links = ["src-nofollow", "copy-symlink"];
+    let nofollow = mount.options().iter().flatten().any(|option| links.contains(&option.as_str()));
+    let found = if nofollow { std::fs::symlink_metadata(&source) } else { std::fs::metadata(&source) };
+    let missing = found.err().filter(|e| e.kind() == std::io::ErrorKind::NotFound)?;
+    let missing = missing.to_string();
+    let why = missing.split(" (os error").next().unwrap_or_default();
+    let message = format!("`{}`: {why}", source.display());
+    Some(Finding::warning(format!("mounts[{i}].source"), message, "make it before the container is created"))
+}
+
+/// A proc of the host's processes.
+fn of_the_host(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
+    let own = |kind| {
+        let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
+    };
+    let proc = mount.typ().as_deref() == Some("proc") && !is_bind(mount);
+    let bound = is_bind(mount) && mount.source().as_deref() == Some(Path::new("/proc"));
+    let path = format!("mounts[{i}]");
+    if proc && !own(LinuxNamespaceType::Pid) {
+        let message = "without a pid namespace it shows the host's processes";
+        return Some(Finding::warning(path, message, "add {\"type\": \"pid\"} to linux.namespaces"));
+    }
+    (bound && own(LinuxNamespaceType::Pid)).then(|| {
+        let message = "the host's /proc does not show the container's pid namespace";
+        Finding::warning(path, message, "mount a new one: {\"type\": \"proc\", \"source\": \"proc\"}")
+    })
+}
+
+/// A mount point that will be made on the host, in a root file system that is said to be read-only.
+fn made_in_rootfs(i: usize, at: &Path, before: &[(PathBuf, &Mount)], spec: &Spec, view: &View) -> Option<Finding> {
+    let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+    let in_mount = before.iter().any(|(over, _)| !over.as_os_str().is_empty() && at.starts_with(over));
+    (readonly && !in_mount && view.below_mounts(at).is_missing()).then(|| {
+        let message = format!("`{}` is not in the root file system, which is to be read-only", at.display());
+        let advice = "the runtime makes it there, on the host, and fails if it can't: put it in the image";
+        Finding::warning(format!("mounts[{i}].destination"), message, advice)
+    })
+}
+
+/// Paths to hide below file systems that are not mounted.
+fn needless(spec: &Spec, view: &View) -> Vec<Finding> {
+    let Some(linux) = spec.linux() else { return vec![] };
+    let lists = [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())];
+    let mut findings = vec![];
+    for (property, paths) in lists {
+        for top in ["/proc", "/sys"] {
+            let below = |path: &&String| Path::new(path).starts_with(top);
+            let first = paths.iter().flatten().position(|path| below(&path));
+            if let Some(first) = first.filter(|_| !view.covers(Path::new(top)) && view.has_rootfs()) {
+                let count = paths.iter().flatten().filter(below).count();
+                let message = format!("nothing is mounted on {top}: {count} paths below it do nothing");
+                let advice = format!("mount {top}, or leave them out");
+                findings.push(Finding::warning(format!("{property}[{first}]"), message, advice));
+            }
+        }
+    }
+    findings
+}

@@ -1,0 +1,377 @@
+//! `tandem lint` and `--dry-run`: everything is told at once, with its place, and nothing is made.
+
+#[macro_use]
+mod common;
+
+use std::fs;
+
+use common::bundle::mount;
+use common::case::Case;
+use common::look;
+use serde_json::{Value, json};
+
+/// What `lint` finds, and its exit status.
+fn lint(case: &Case, more: &[&str]) -> (Vec<Value>, i32) {
+    let mut args = vec!["lint", "--format", "json"];
+    args.extend(more);
+    let bundle = case.text("bundle");
+    args.push(&bundle);
+    let outcome = case.call(&args);
+    let findings = serde_json::from_str(&outcome.out()).unwrap_or_else(|e| panic!("{e}: {}", outcome.all()));
+    (findings, outcome.code())
+}
+
+fn paths(findings: &[Value], severity: &str) -> Vec<String> {
+    let of = |finding: &&Value| finding["severity"] == severity;
+    findings.iter().filter(of).map(|finding| finding["path"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The steps of a JSON path: `a.b[0]["c.d"]`.
+fn steps(path: &str) -> Vec<String> {
+    let mut steps = vec![];
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix("[\"") {
+            let (name, left) = quoted.split_once("\"]").unwrap_or_else(|| panic!("{path}"));
+            steps.push(name.to_owned());
+            rest = left;
+        } else {
+            let plain = rest.trim_start_matches(['.', '[']);
+            let end = plain.find(['.', '[', ']']).unwrap_or(plain.len());
+            steps.push(plain[..end].to_owned());
+            rest = plain[end..].trim_start_matches(']');
+        }
+    }
+    steps
+}
+
+/// Asserts that a path leads to something of the document, or to what is missing from something.
+fn assert_leads_somewhere(document: &Value, path: &str) {
+    let steps = steps(path);
+    assert!(!steps.is_empty(), "an empty path");
+    let mut here = document;
+    for (i, step) in steps.iter().enumerate() {
+        let next = match here {
+            Value::Array(list) => step.parse::<usize>().ok().and_then(|n| list.get(n)),
+            Value::Object(members) => members.get(step),
+            _ => None,
+        };
+        match next {
+            Some(next) => here = next,
+            None if i + 1 == steps.len() => return assert!(here.is_object(), "{path}: {here} has no `{step}`"),
+            None => panic!("{path}: there is no {:?} in {document}", &steps[..=i]),
+        }
+    }
+}
+
+#[test]
+fn all_errors_are_told_at_once() {
+    tandem_only!("lint");
+    let mut case = case!("lintall");
+    case.alter(|c| {
+        c["process"]["cwd"] = json!("relative");
+        c["process"]["oomScoreAdj"] = json!(5000);
+        mount(c, "/a", "bind", "/", &["bind", "size=1"]);
+        mount(c, "/b", "tmpfs", "tmpfs", &["remount"]);
+        c["linux"]["sysctl"] = json!({"kernel.panic": "1", "kernel.other": "1"});
+        c["linux"]["devices"] = json!([{"path": "relative", "type": "c", "major": 1, "minor": 3}]);
+        c["linux"]["maskedPaths"] = json!(["relative"]);
+        c["linux"]["resources"] = json!({"memory": {"limit": -5, "swappiness": 700}});
+        c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"},
+            {"names": [], "action": "SCMP_ACT_ERRNO"},
+        ]});
+        c["hooks"] = json!({"poststop": [{"path": "relative"}]});
+        c["annotations"] = json!({"run.oci.handler": "krun"});
+    });
+    let (findings, code) = lint(&case, &[]);
+    let mut found = paths(&findings, "error");
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "annotations[\"run.oci.handler\"]",
+            "hooks.poststop[0].path",
+            "linux.devices[0].path",
+            "linux.maskedPaths[0]",
+            "linux.resources.memory.limit",
+            "linux.resources.memory.swappiness",
+            "linux.seccomp.syscalls[1].names",
+            "linux.sysctl[\"kernel.other\"]",
+            "linux.sysctl[\"kernel.panic\"]",
+            "mounts[6].options",
+            "mounts[7].options",
+            "process.cwd",
+            "process.oomScoreAdj",
+        ]
+    );
+    assert_eq!(code, 1);
+    // The same code: what create says is one of them.
+    let said = case.create_with(&[]).refused();
+    let said_first = |finding: &Value| said.contains(finding["message"].as_str().unwrap());
+    assert!(findings.iter().any(said_first), "{said}");
+}
+
+#[test]
+fn each_path_leads_somewhere() {
+    tandem_only!("lint");
+    let mut case = case!("lintpath");
+    let good = case.config.clone();
+    let changes: [(&str, Value); 44] = [
+        ("/linux", json!(null)),
+        ("/root", json!(null)),
+        ("/root/path", json!("")),
+        ("/process", json!(null)),
+        ("/ociVersion", json!("2.0.0")),
+        ("/ociVersion", json!(null)),
+        ("/ociVersion", json!("1.9.0")),
+        ("/process/args", json!("sh -c true")),
+        ("/process/args", json!([])),
+        ("/process/args", json!(["nonesuch"])),
+        ("/process/user", json!({"uid": 4_294_967_295u32, "gid": 0})),
+        ("/process/capabilities/bounding", json!(["CAP_NONESUCH"])),
+        ("/process/capabilities/ambient", json!(["CAP_SYS_ADMIN"])),
+        ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 70})),
+        ("/process/scheduler", json!({"policy": "SCHED_OTHER", "priority": -1})),
+        ("/process/execCPUAffinity", json!({"initial": "1-"})),
+        ("/process/selinuxLabel", json!("x")),
+        ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}])),
+        ("/mounts/0/destination", json!("")),
+        ("/mounts/0/destination", json!(7)),
+        ("/mounts/0/type", json!("")),
+        ("/mounts/0/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}])),
+        ("/mounts/0", json!({"destination": "/proc", "type": "bind"})),
+        ("/hostname", json!("x".repeat(65))),
+        ("/linux/namespaces", json!([{"type": "nonesuch"}])),
+        ("/linux/namespaces", json!([{"type": "pid"}, {"type": "mount"}, {"type": "pid"}])),
+        ("/linux/namespaces", json!([{"type": "mount"}, {"type": "uts", "path": "relative"}])),
+        ("/linux/namespaces", json!([])),
+        ("/linux/namespaces", json!([{"type": "user"}, {"type": "mount"}, {"type": "uts"}])),
+        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 0}])),
+        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}])),
+        ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}, "other": {"secs": 1}})),
+        ("/linux/cgroupsPath", json!("../x")),
+        ("/linux/cgroupsPath", json!("a.slice:b:c")),
+        ("/linux/rootfsPropagation", json!("sideways")),
+        ("/linux/personality", json!({"domain": "LINUX", "flags": ["X"]})),
+        ("/linux/netDevices", json!({"eth0": {"name": "far too long for a name"}})),
+        ("/linux/intelRdt", json!({"closID": "a/b"})),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"})),
+        ("/linux/mountLabel", json!("x")),
+        ("/linux/resources/unified", json!({"a/b": "1"})),
+        (
+            "/linux/resources/blockIO",
+            json!({"weight": 7, "throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}),
+        ),
+        ("/linux/resources/hugepageLimits", json!([{"pageSize": "2 MB", "limit": 1}])),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerMetadata": "x"})),
+    ];
+    for (pointer, value) in changes {
+        case.alter(|c| {
+            *c = good.clone();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let parent = c.pointer_mut(parent).unwrap();
+            match (parent, value.is_null()) {
+                (Value::Object(parent), true) => drop(parent.remove(key)),
+                (Value::Array(parent), _) => parent[key.parse::<usize>().unwrap()] = value.clone(),
+                (parent, _) => parent[key] = value.clone(),
+            }
+        });
+        let (findings, _) = lint(&case, &[]);
+        assert!(!findings.is_empty(), "{pointer} = {value}");
+        for finding in &findings {
+            assert_leads_somewhere(&case.config, finding["path"].as_str().unwrap());
+            assert!(!finding["message"].as_str().unwrap().is_empty(), "{finding}");
+            assert!(finding["severity"] == "error" || finding["advice"].is_string(), "{finding}");
+        }
+        // One mistake is told once.
+        let errors = paths(&findings, "error");
+        let of_its_own = ["/linux/timeOffsets", "/linux/resources/blockIO", "/linux/namespaces", "/linux/seccomp"];
+        assert!(errors.len() <= 1 || of_its_own.contains(&pointer), "{pointer} = {value}: {findings:#?}");
+        if errors.is_empty() {
+            assert_eq!(lint(&case, &["--strict"]).1, 1, "{pointer}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_one_finding_with_line_and_column() {
+    tandem_only!("lint");
+    let case = case!("lintjson");
+    let file = case.bundle().join("config.json");
+    for text in ["", "{", "not json", "[]", "{\"ociVersion\": \"1.0.2\",\n\"process\": {\"cwd\": 7}}", "{} x"] {
+        fs::write(&file, text).unwrap();
+        let (findings, code) = lint(&case, &[]);
+        assert_eq!((findings.len(), code), (1, 1), "{text}: {findings:#?}");
+        assert!(!findings[0]["path"].as_str().unwrap().is_empty());
+        let message = findings[0]["message"].as_str().unwrap();
+        assert!(message.contains("column") || ["", "[]", "not json"].contains(&text), "{text}: {message}");
+    }
+    fs::remove_file(&file).unwrap();
+    case.call(&["lint", &case.text("bundle")]).refused_with(&["config.json", "No such file"]);
+    case.call(&["lint", &case.text("nonesuch")]).refused_with(&["nonesuch"]);
+}
+
+#[test]
+fn what_is_legal_and_hardly_meant_is_a_warning() {
+    tandem_only!("lint");
+    let mut case = case!("lintwarn");
+    let text = case.call(&["lint", &case.text("bundle")]).ok().out();
+    assert_eq!(text, "no findings\n");
+    let good = case.config.clone();
+    let hook = case.text("hook");
+    fs::write(&hook, "#!/bin/sh\n").unwrap();
+    fs::write(case.rootfs().join("etc/plain"), "text").unwrap();
+    let pid = json!([{"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]);
+    let all = json!(["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_PTRACE"]);
+    let sets = json!({"bounding": all, "effective": all, "permitted": all});
+    let kvm = json!([{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}]);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
+    let user = json!([{"type": "user"}, {"type": "mount"}, {"type": "uts"}, {"type": "pid"}]);
+    /// What is set, and the path of the warning.
+    type Change<'a> = (&'a [(&'a str, Value)], &'a str);
+    let changes: [Change<'_>; 29] = [
+        (&[("/process/args", json!(["nonesuch"]))], "process.args[0]"),
+        (&[("/process/args", json!(["/etc/plain"]))], "process.args[0]"),
+        (&[("/process/cwd", json!("/etc/plain"))], "process.cwd"),
+        (&[("/process/cwd", json!("/nonesuch"))], "process.cwd"),
+        (&[("/process/env", json!(["PATH=/bin", "A=1", "A=2"]))], "process.env[2]"),
+        (&[("/process/env", json!(["A=1"]))], "process.env"),
+        (&[("/process/env", json!(["PATH=/bin", "A"]))], "process.env[1]"),
+        (
+            &[("/process/terminal", json!(true)), ("/process/consoleSize", json!({"height": 0, "width": 0}))],
+            "process.consoleSize",
+        ),
+        (&[("/process/consoleSize", json!({"height": 9, "width": 9}))], "process.consoleSize"),
+        (&[("/process/capabilities/ambient", json!(["CAP_KILL"]))], "process.capabilities.ambient"),
+        (&[("/process/capabilities/permitted", json!([]))], "process.capabilities.effective"),
+        (&[("/process/capabilities", sets)], "process.capabilities"),
+        (&[("/linux/namespaces", pid)], "mounts[0]"),
+        (&[("/mounts/4/destination", json!("/dev/shm"))], "mounts[3].destination"),
+        (&[("/mounts/5/destination", json!("/dev"))], "mounts[1].destination"),
+        (&[("/mounts/5", json!({"destination": "/m", "type": "bind", "source": "/nonesuch"}))], "mounts[5].source"),
+        (
+            &[("/root/readonly", json!(true)), ("/mounts/5", json!({"destination": "/m", "type": "tmpfs"}))],
+            "mounts[5].destination",
+        ),
+        (
+            &[("/mounts/0/destination", json!("/other")), ("/linux/maskedPaths", json!(["/proc/keys"]))],
+            "linux.maskedPaths[0]",
+        ),
+        (&[("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}))], "linux.seccomp.defaultAction"),
+        (
+            &[(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read", "raed"], "action": "SCMP_ACT_ALLOW"}]}),
+            )],
+            "linux.seccomp.syscalls[0].names[1]",
+        ),
+        (
+            &[(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ERRNO"}]}),
+            )],
+            "linux.seccomp.syscalls[0].action",
+        ),
+        (&[("/linux/resources/memory", json!({"limit": 64}))], "linux.resources.memory.limit"),
+        (
+            &[("/linux/resources/memory", json!({"limit": 99_999_999, "reservation": 999_999_999}))],
+            "linux.resources.memory.reservation",
+        ),
+        (&[("/hooks", json!({"createRuntime": [{"path": hook}]}))], "hooks.createRuntime[0].path"),
+        (&[("/hooks", json!({"startContainer": [{"path": "/nonesuch"}]}))], "hooks.startContainer[0].path"),
+        (
+            &[("/linux/devices", kvm), ("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]))],
+            "linux.devices[0]",
+        ),
+        (&[("/linux/namespaces/1/path", json!("/run/netns/nonesuch"))], "linux.namespaces[1].path"),
+        (
+            &[
+                ("/linux/namespaces", user),
+                ("/linux/uidMappings", map.clone()),
+                ("/linux/gidMappings", map),
+                ("/process/user/uid", json!(1000)),
+            ],
+            "process.user.uid",
+        ),
+        (&[("/process/noNewPrivilages", json!(true))], "process.noNewPrivilages"),
+    ];
+    for (set, path) in changes {
+        case.alter(|c| {
+            *c = good.clone();
+            for (pointer, value) in set {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                match c.pointer_mut(parent).unwrap() {
+                    Value::Array(parent) => parent[key.parse::<usize>().unwrap()] = value.clone(),
+                    parent => parent[key] = value.clone(),
+                }
+            }
+        });
+        let (findings, code) = lint(&case, &[]);
+        assert!(paths(&findings, "warning").iter().any(|found| found == path), "{set:?}: {findings:#?}");
+        assert_eq!((paths(&findings, "error"), code), (vec![], 0), "{set:?}");
+        assert_eq!(lint(&case, &["--strict"]).1, 1, "{set:?}");
+    }
+}
+
+#[test]
+fn a_program_is_found_where_links_and_mounts_lead() {
+    tandem_only!("lint");
+    let mut case = case!("lintlinks");
+    fs::create_dir_all(case.path("tools/deep")).unwrap();
+    fs::copy(case.rootfs().join("bin/busybox"), case.path("tools/deep/tool")).unwrap();
+    std::os::unix::fs::symlink("/opt/../opt/deep", case.rootfs().join("usr/link")).unwrap();
+    let tools = case.text("tools");
+    case.alter(|c| {
+        mount(c, "/opt", "bind", &tools, &["bind"]);
+        c["process"]["args"] = json!(["/usr/link/tool"]);
+    });
+    assert_eq!(lint(&case, &[]).0, Vec::<Value>::new());
+    // What will be in a new file system nobody knows.
+    case.args(&["/dev/shm/made-by-a-hook"]);
+    assert_eq!(lint(&case, &[]).0, Vec::<Value>::new());
+    case.args(&["/usr/link/other"]);
+    assert_eq!(paths(&lint(&case, &[]).0, "warning"), ["process.args[0]"]);
+}
+
+#[test]
+fn nothing_is_made() {
+    tandem_only!("lint, --dry-run");
+    let mut case = case!("lintnothing");
+    case.alter(|c| {
+        c["root"]["readonly"] = json!(true);
+        mount(c, "/made/by/create", "tmpfs", "tmpfs", &[]);
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/true", "env": ["H=hook-secret"]}]});
+        c["process"]["env"] = json!(["PATH=/bin", "PASSWORD=hunter2", "A=b=c"]);
+    });
+    let (bundle, pid, trace) = (case.text("bundle"), case.text("pid"), case.text("trace"));
+    let calls: [&[&str]; 4] = [
+        &["lint", &bundle],
+        &["--trace", &trace, "create", "--dry-run", "--pid-file", &pid, "--bundle", &bundle, &case.id],
+        &["run", "--dry-run", "--with-secrets", "--bundle", &bundle, &case.id],
+        &["run", "--dry-run", "--detach", "--bundle", &bundle, &case.id],
+    ];
+    let mounts = look::mounts("self");
+    for args in calls {
+        let out = case.call(args).ok().out();
+        assert_eq!(look::mounts("self"), mounts, "{args:?}");
+        assert!(!case.root().exists() && !case.path("pid").exists() && !case.path("trace").exists(), "{args:?}");
+        assert!(!case.rootfs().join("made").exists(), "{args:?}");
+        case.nothing_left(args[0]);
+        if args[0] == "lint" {
+            continue;
+        }
+        let plan: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(plan["id"], case.id);
+        let env = plan["child"]["process"]["env"].as_array().unwrap().clone();
+        let secrets = args.contains(&"--with-secrets");
+        assert_eq!(env.contains(&json!("PASSWORD=hunter2")), secrets, "{env:?}");
+        assert_eq!(env.contains(&json!("A")), !secrets, "{env:?}");
+        assert_eq!(out.contains("hook-secret"), secrets);
+    }
+    case.call(&["create", "--with-secrets", "--bundle", &bundle, &case.id]).refused_with(&["--dry-run"]);
+    case.alter(|c| c["process"]["cwd"] = json!("relative"));
+    case.call(&["create", "--dry-run", "--bundle", &bundle, &case.id]).refused_with(&["process.cwd"]);
+}

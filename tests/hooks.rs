@@ -232,13 +232,13 @@ fn after_a_failing_poststart_hook_start_and_container_agree() {
     tandem_only!("poststart hooks at start rather than at create");
     case.alter(|c| c["hooks"] = json!({"poststart": [hook("exit 3")]}));
     case.create();
-    let outcome = case.call(&["start", &case.id]);
     // The specification had it a warning up to 1.2.0, and an error that stops the container since.
-    if outcome.status.success() {
-        assert_eq!(case.status(), "running");
-    } else {
-        case.wait_status("stopped");
-    }
+    case.call(&["start", &case.id]).refused_with(&["hook poststart[0]", "3"]);
+    assert_eq!(case.status(), "stopped");
+    case.delete();
+    case.script("exec sleep 100000");
+    case.run().refused_with(&["hook poststart[0]"]);
+    case.nothing_left("a run whose poststart hook failed");
 }
 
 #[test]

@@ -42,6 +42,18 @@ pub(super) fn enable(place: &RecordDir, dir: &Dir, only: Option<&str>) -> Result
     Ok(refused)
 }
 
+/// Gives the cgroups below one all controllers that it has itself. Returns why one could not be given: EBUSY, while there
+/// are processes in it.
+pub(super) fn pass_on(dir: &Dir) -> Result<Vec<(String, Error)>> {
+    let (available, given) = (dir.read(AVAILABLE)?, dir.read(GIVEN)?);
+    let missing: Vec<&str> = available.split_whitespace().filter(|name| !has(&given, name)).collect();
+    let mut refused = Vec::new();
+    if !missing.is_empty() {
+        give(dir, &missing, &mut refused);
+    }
+    Ok(refused)
+}
+
 fn give(parent: &Dir, names: &[&str], refused: &mut Vec<(String, Error)>) {
     let text = names.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
     if parent.try_write(GIVEN, &text).is_ok() {

@@ -222,7 +222,8 @@ fn unified(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
             }
             controllers::provide(cgroup, dir, controller)?;
         }
-        for line in value.lines() {
+        // An empty value too is a file that must be there.
+        for line in value.lines().chain(Some("").filter(|_| value.is_empty())) {
             match dir.try_write(file, line) {
                 Ok(()) => {}
                 Err(Errno::NOENT) => {

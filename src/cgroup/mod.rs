@@ -56,11 +56,13 @@ pub enum Tolerance {
     /// Without the machine's own root rights cgroups often can't be made: a container that asks for no limits then
     /// does without, and device filters that can't be set are left out. A limit that can't be set still fails.
     Rootless,
+    /// The same, but for a cgroup that was asked for by its path: one of its directories at least must be had.
+    RootlessByPath,
 }
 
 impl Tolerance {
     fn covers(self, error: &Error) -> bool {
-        self == Tolerance::Rootless && matches!(error.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::ROFS))
+        self != Tolerance::Strict && matches!(error.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::ROFS))
     }
 }
 
@@ -125,6 +127,14 @@ impl Cgroup {
             let dir = Dir::open(path.as_str()).context(|| format!("open `{path}`"))?;
             cgroup.record.dirs.push(place.clone());
             cgroup.dirs.push(Some(dir));
+        }
+        if let (Tolerance::RootlessByPath, true, Some((_, error))) =
+            (tolerance, cgroup.dirs.is_empty(), cgroup.refused.first())
+        {
+            let error = error.clone().context("make the cgroup");
+            return Err(
+                error.advise("without `linux.cgroupsPath`, or with --rootless=true, the container does without")
+            );
         }
         if !fresh && cgroup.is_frozen()? {
             let path = record.dirs.first().map(RecordDir::full_path).unwrap_or_default();

@@ -56,7 +56,7 @@ impl RdtRecord {
     /// what the kernel refuses, in its own words. Nothing is left of it.
     pub fn make(&self, plan: &RdtPlan) -> Result<RdtRecord> {
         let root = self.root()?;
-        let may_be_made = !plan.named || !plan.schemata.is_empty();
+        let may_be_made = !plan.named || !plan.schemata.is_empty() || !plan.last.is_empty();
         let made = match &self.group {
             Some(group) if may_be_made => {
                 match rustix::fs::mkdirat(&root, group.as_str(), Mode::from_raw_mode(0o755)) {
@@ -81,11 +81,11 @@ impl RdtRecord {
 
     fn fill(&self, plan: &RdtPlan, root: &Dir, made: bool, undo: &mut RdtRecord) -> Result<()> {
         let dir = self.open(root)?;
-        if !made && !plan.overwrite {
-            has(&dir, &plan.schemata)?;
-        } else {
-            write_schemata(&dir, root, &plan.schemata)?;
+        match made {
+            true => write_schemata(&dir, root, &plan.schemata)?,
+            false => has(&dir, &plan.schemata)?,
         }
+        write_schemata(&dir, root, &plan.last)?;
         let Some(name) = &self.monitor else { return Ok(()) };
         let groups = match dir.open_child(MONITORS) {
             Err(Errno::NOENT) => {
@@ -238,7 +238,7 @@ mod tests {
     fn plan(group: &str, named: bool, schemata: &[&str], monitor: bool) -> RdtPlan {
         let schemata = schemata.iter().map(|&line| line.to_owned()).collect();
         let monitor = monitor.then(|| "box".to_owned());
-        RdtPlan { group: Some(group.into()), named, schemata, overwrite: false, monitor }
+        RdtPlan { group: Some(group.into()), named, schemata, last: vec![], monitor }
     }
 
     fn make(root: &Path, plan: &RdtPlan) -> (RdtRecord, Result<RdtRecord>) {
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn schemata_are_written_as_they_are() {
         let temp = tree();
-        let lines = RdtPlan { overwrite: true, ..plan("gold", true, &["L3:0=1", "L2:0=3"], false) };
+        let lines = RdtPlan { last: vec!["L3:0=1".into(), "L2:0=3".into()], ..plan("gold", true, &[], false) };
         make(temp.path(), &lines).1.unwrap();
         let text = fs::read_to_string(temp.path().join("gold/schemata")).unwrap();
         assert!(text.starts_with("L3:0=1\nL2:0=3\n"), "{text}");

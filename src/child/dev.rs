@@ -16,7 +16,7 @@ use super::{ChildSession, legacy, refused};
 use crate::error::{Context, Error, Result};
 use crate::node;
 use crate::plan::ContainerPlan;
-use crate::plan::devices::DevicePlan;
+use crate::plan::devices::{DevicePlan, NodeKind};
 use crate::plan::options::{Attrs, attr};
 use crate::procfs::Proc;
 
@@ -89,15 +89,36 @@ fn attach(
     match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
         Some(file) => {
             make_mount_point(dev.fd.as_fd(), file)?;
+            let there =
+                rustix::fs::statat(&dev.fd, file, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat the mount point")?;
+            must_match(&there, device)?;
             let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             rustix::mount::move_mount(tree, "", &dev.fd, file, flags).context(|| "move_mount")?;
         }
         None => {
             let target = root.places.file(&device.path)?;
+            must_match(&rustix::fs::fstat(&target.fd).context(|| "fstat the mount point")?, device)?;
             tree::attach(tree.as_fd(), target.fd.as_fd()).context(|| "move_mount")?;
         }
     }
     left.map_or(Ok(()), |left| left.make_by_path(tree.as_fd(), proc))
+}
+
+/// What the image has where a device is to be: nothing that it would hide; config-linux.md, "Devices". An empty file is a
+/// mount point of an earlier container's. What is in the way of a default device is nobody's data.
+fn must_match(there: &rustix::fs::Stat, device: &DevicePlan) -> Result<()> {
+    let kind = FileType::from_raw_mode(there.st_mode);
+    let number = rustix::fs::makedev(device.major, device.minor);
+    let same = match device.kind {
+        NodeKind::Character => kind == FileType::CharacterDevice && there.st_rdev == number,
+        NodeKind::Block => kind == FileType::BlockDevice && there.st_rdev == number,
+        NodeKind::Fifo => kind == FileType::Fifo,
+    };
+    let empty = kind == FileType::RegularFile && there.st_size == 0;
+    match same || empty || crate::plan::devices::is_default(&device.path) {
+        true => Ok(()),
+        false => Err(Error::system(format!("the image has {} there, which is not this device", name(kind)))),
+    }
 }
 
 /// An empty file to mount a node on. What the image has there may be anything but a symlink or a directory.
@@ -122,7 +143,9 @@ fn mount_point(device: &DevicePlan, dev: &Target, root: &Root) -> Result<Target>
     {
         make_mount_point(dev.fd.as_fd(), file)?;
     }
-    root.places.file(&device.path)
+    let target = root.places.file(&device.path)?;
+    must_match(&rustix::fs::fstat(&target.fd).context(|| "fstat the mount point")?, device)?;
+    Ok(target)
 }
 
 /// Binds the host's node.

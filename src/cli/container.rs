@@ -11,6 +11,8 @@ use crate::parent::create::{Created, create};
 use crate::parent::foreground::{Signals, wait_for};
 use crate::parent::lifecycle::{self, Container};
 use crate::parent::request::Request;
+use crate::plan::load;
+use crate::state::Record;
 
 /// A command that takes an ID and nothing else.
 #[derive(Args, Debug)]
@@ -39,10 +41,10 @@ struct Options {
     #[arg(short = 'f', long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write the process ID here
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'p', long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
     /// Send the terminal to this socket
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(short = 'c', long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
     /// Move the root over `/` instead of pivot_root, for a root on a ramfs
     #[arg(long)]
@@ -92,7 +94,8 @@ impl Create {
 impl Options {
     fn request<'a>(&'a self, context: &'a Context) -> Request<'a> {
         Request {
-            config: self.config.as_deref(),
+            // Its own name is the bundle's, wherever the caller is; any other is the caller's.
+            config: self.config.as_deref().filter(|path| path.as_os_str() != load::CONFIG),
             pid_file: self.pid_file.as_deref(),
             console_socket: self.console_socket.as_deref(),
             no_pivot: self.no_pivot,
@@ -154,7 +157,7 @@ impl Run {
         }
         if self.detach {
             let created = create(&request)?;
-            lifecycle::run_poststart(&created.record);
+            self.after_start(&created.record, context)?;
             created.notify.map_or(Ok(()), |notify| notify.await_ready(created.pid))?;
             return Ok(0);
         }
@@ -163,12 +166,17 @@ impl Run {
         }
         let signals = Signals::hold(!self.no_subreaper)?;
         let Created { pid, master, notify, record, .. } = create(&Request { signals: Some(&signals), ..request })?;
-        lifecycle::run_poststart(&record);
+        self.after_start(&record, context)?;
         let code = wait_for(pid, master, notify, signals);
         if !self.keep {
             lifecycle::delete(&context.state, &self.options.id, true)?;
         }
         code
+    }
+
+    fn after_start(&self, record: &Record, context: &Context) -> Result<()> {
+        lifecycle::run_poststart(record, &context.state)
+            .map_err(|error| error.and_undone(lifecycle::delete(&context.state, &self.options.id, true)))
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Exec {
     additional_gids: Vec<u32>,
     /// Its working directory
     #[arg(long, value_name = "DIR")]
-    cwd: Option<PathBuf>,
+    cwd: Option<String>,
     /// Add NAME=VALUE to its environment
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -83,7 +83,8 @@ impl Exec {
         if self.process.is_none() && self.command.is_empty() {
             return Err(Error::new(Kind::Usage, "exec needs a command, or --process"));
         }
-        let user = self.user.as_deref().map(UserSpec::parse).transpose()?;
+        // What is empty, as a script's variable that is not set, changes nothing.
+        let user = self.user.as_deref().filter(|user| !user.is_empty()).map(UserSpec::parse).transpose()?;
         let cgroups = self.cgroup.iter().map(|text| SubCgroup::parse(text)).collect::<Result<Vec<_>>>()?;
         let request = Request {
             id: &self.id,
@@ -135,8 +136,8 @@ impl Exec {
             gids.extend(&self.additional_gids);
             process.user_mut().set_additional_gids(Some(gids));
         }
-        if let Some(cwd) = &self.cwd {
-            process.set_cwd(cwd.clone());
+        if let Some(cwd) = self.cwd.as_deref().filter(|cwd| !cwd.is_empty()) {
+            process.set_cwd(cwd.into());
         }
         if let Some(entry) = self.env.iter().find(|entry| !entry.contains('=')) {
             return Err(Error::new(Kind::Usage, format!("--env `{entry}`: NAME=VALUE is expected")));

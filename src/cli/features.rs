@@ -47,6 +47,7 @@ pub(super) fn print() -> Result<()> {
             "run.oci.pidfd_receiver",
             "run.oci.seccomp.receiver",
             "run.oci.seccomp_bpf_data",
+            "run.oci.seccomp_fail_unknown_syscall",
             "run.oci.systemd.subgroup",
         ],
     }))

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use log::LevelFilter;
 
 use super::log::Destination;
+use super::spellings::truth;
 use crate::cgroup::Tolerance;
 use crate::error::Result;
 use crate::parent::trace::TraceFile;
@@ -66,13 +67,13 @@ enum Manager {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rootless(Option<Tolerance>);
 
-/// The spellings that Go's strconv.ParseBool has, which runc's callers know, and `auto`.
+/// The spellings that runc's callers know, and `auto`.
 fn rootless(text: &str) -> Result<Rootless, String> {
-    match text {
-        "auto" => Ok(Rootless(None)),
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless(Some(Tolerance::Rootless))),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless(Some(Tolerance::Strict))),
-        _ => Err("true, false or auto is expected".into()),
+    match (text, truth(text)) {
+        ("auto", _) => Ok(Rootless(None)),
+        (_, Some(true)) => Ok(Rootless(Some(Tolerance::Rootless))),
+        (_, Some(false)) => Ok(Rootless(Some(Tolerance::Strict))),
+        (_, None) => Err("true, false or auto is expected".into()),
     }
 }
 

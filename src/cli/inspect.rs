@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Context, print, print_json};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::parent::lifecycle::Container;
+use crate::plan::user::name_of;
 use crate::state::Status;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,10 +19,10 @@ enum Format {
 
 /// Prints a container's state; runtime-spec, runtime.md, "State", with what engines read beside it.
 pub(super) fn state(container: &Container) -> Result<()> {
-    print_json(&describe(container))
+    print_json(&describe(container)?)
 }
 
-fn describe(container: &Container) -> Value {
+fn describe(container: &Container) -> Result<Value> {
     let state = &container.record.state;
     let mut json = json!({
         "ociVersion": state.oci_version,
@@ -31,12 +32,18 @@ fn describe(container: &Container) -> Value {
         "bundle": state.bundle,
         "rootfs": container.record.rootfs,
         "created": container.record.created,
-        "owner": "",
+        "owner": owner(container)?,
     });
     if !state.annotations.is_empty() {
         json["annotations"] = json!(state.annotations);
     }
-    json
+    Ok(json)
+}
+
+/// By name, where the host knows one.
+fn owner(container: &Container) -> Result<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    Ok(name_of(container.dir.owner()?, &passwd))
 }
 
 #[derive(Args, Debug)]
@@ -64,26 +71,26 @@ impl List {
             return print(&containers.iter().map(|c| format!("{}\n", c.id)).collect::<String>());
         }
         match self.format {
-            Format::Json => print_json(&containers.iter().map(describe).collect::<Vec<_>>()),
-            Format::Table => print(&table(&containers)),
+            Format::Json => print_json(&containers.iter().map(describe).collect::<Result<Vec<_>>>()?),
+            Format::Table => print(&table(&containers)?),
         }
     }
 }
 
-fn table(containers: &[Container]) -> String {
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned)];
-    rows.extend(containers.iter().map(|c| {
+fn table(containers: &[Container]) -> Result<String> {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    for c in containers {
         let (state, pid) = (&c.record.state, c.pid().to_string());
         let bundle = state.bundle.display().to_string();
-        [c.id.to_string(), pid, c.status.name().to_owned(), bundle, c.record.created.clone()]
-    }));
+        rows.push([c.id.to_string(), pid, c.status.name().to_owned(), bundle, c.record.created.clone(), owner(c)?]);
+    }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 5]| {
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 6]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
-    rows.iter().map(line).collect()
+    Ok(rows.iter().map(line).collect())
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 //!
 //! Podman reads the whole of `--log` as one JSON object, containerd its last line; so nothing but that error goes there.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -121,6 +122,23 @@ pub(super) fn fatal(globals: &Globals, error: &Error) {
     eprintln!("tandem: {message}");
     let Some(log) = &globals.log else { return };
     if let Err(e) = log.write(&message, globals.log_format) {
+        eprintln!("tandem: write to --log: {e}");
+    }
+}
+
+/// Tells why a command line is refused: one line each, to where its own words say if they can be made out.
+pub(super) fn refused(args: &[OsString], message: &str) {
+    eprintln!("tandem: {message}");
+    let value = |name: &str| {
+        let mut words = args.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
+        words.find_map(|word| match word.strip_prefix(name)? {
+            "" => args.iter().skip_while(|arg| *arg != name).nth(1).and_then(|arg| arg.to_str()),
+            rest => rest.strip_prefix('='),
+        })
+    };
+    let Some(Ok(log)) = value("--log").map(Destination::parse) else { return };
+    let format = if value("--log-format") == Some("json") { LogFormat::Json } else { LogFormat::Text };
+    if let Err(e) = log.write(message, format) {
         eprintln!("tandem: write to --log: {e}");
     }
 }

@@ -13,15 +13,15 @@ mod many;
 mod mounts;
 mod pages;
 mod spec;
+mod spellings;
 mod trace;
 mod update;
 
-use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::Path;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
 use self::globals::{Context, Globals};
@@ -104,7 +104,8 @@ enum Command {
 
 /// Runs a command and returns the exit code of the process.
 pub fn main() -> i32 {
-    let cli = match Cli::try_parse_from(with_odd_spellings(std::env::args_os())) {
+    let args = spellings::normalized(std::env::args_os().collect(), Cli::command);
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(e) if e.exit_code() == 0 || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Help and version; a reader that has gone away is no failure.
@@ -112,7 +113,7 @@ pub fn main() -> i32 {
             return e.exit_code();
         }
         Err(e) => {
-            eprintln!("tandem: {}", one_line(&e));
+            log::refused(&args, &one_line(&e));
             return e.exit_code();
         }
     };
@@ -127,21 +128,6 @@ pub fn main() -> i32 {
             1
         }
     }
-}
-
-/// What no clap option can be. containerd writes `-no-subreaper`, as Go's own parser would take it, on `restore` alone. crun
-/// asks for help by `-?` and `--usage`, too: taken where they can't be a payload's.
-fn with_odd_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let mut restores = None;
-    args.enumerate().map(move |(i, arg)| {
-        let command = ["restore", "exec", "run"].into_iter().find(|name| OsStr::new(name) == arg);
-        restores = restores.or(command);
-        match arg.as_encoded_bytes() {
-            b"-no-subreaper" if restores == Some("restore") => "--no-subreaper".into(),
-            b"-?" | b"--usage" if i == 1 || i == 2 => "--help".into(),
-            _ => arg,
-        }
-    })
 }
 
 /// A mistake on the command line, as one line: what is wrong, without the usage that --help has.
@@ -231,27 +217,10 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn only_restore_knows_a_single_dash() {
-        let with = |args: &[&str]| with_odd_spellings(args.iter().map(OsString::from)).collect::<Vec<_>>();
-        assert_eq!(with(&["tandem", "restore", "-no-subreaper", "x"])[2], "--no-subreaper");
-        assert_eq!(with(&["tandem", "exec", "x", "restore", "-no-subreaper"])[4], "-no-subreaper");
-    }
-
-    #[test]
-    fn help_has_cruns_names_too() {
-        let with = |args: &[&str]| with_odd_spellings(args.iter().map(OsString::from)).collect::<Vec<_>>();
-        assert_eq!(with(&["tandem", "-?"])[1], "--help");
-        assert_eq!(with(&["tandem", "run", "--usage"])[2], "--help");
-        assert_eq!(with(&["tandem", "exec", "x", "ls", "--usage"])[4], "--usage");
     }
 }

@@ -11,15 +11,19 @@ use crate::error::{Context, Error, Result};
 #[derive(Args, Debug)]
 pub(super) struct Completion {
     /// The shell
-    #[arg(value_enum)]
-    shell: Shell,
+    #[arg(value_enum, required_unless_present = "named")]
+    shell: Option<Shell>,
+    /// The same, as youki has it
+    #[arg(long = "shell", value_enum, value_name = "SHELL", conflicts_with = "shell", hide = true)]
+    named: Option<Shell>,
 }
 
 impl Completion {
     /// `eval "$(tandem completion bash)"`, or a file where the shell looks for such.
     pub(super) fn run(&self) -> Result<()> {
         let mut script = vec![];
-        clap_complete::generate(self.shell, &mut Cli::command(), "tandem", &mut script);
+        let shell = self.shell.or(self.named).ok_or_else(|| Error::system("no shell is named"))?;
+        clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut script);
         print(&String::from_utf8(script).map_err(|e| Error::system(e.to_string()))?)
     }
 }

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::{Context, read_json};
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::parent::lifecycle::Container;
 use crate::plan::resources::Resources;
 use crate::plan::{load, rdt};
@@ -88,12 +88,10 @@ impl Update {
             return Err(Error::config("--resources: it is no JSON object"));
         }
         self.add_options(&mut resources);
+        leave_unset_out(&mut resources);
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
         let schemata = rdt::schemata(self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
-        if resources.is_empty() && schemata.is_empty() && self.resources.is_none() && self.kernel_memory.is_none() {
-            return Err(Error::new(Kind::Usage, "update: no limit is given"));
-        }
         Container::open(&context.state, &self.id)?.update(&resources, &schemata)
     }
 
@@ -118,6 +116,15 @@ impl Update {
         for (group, property, value) in options.into_iter().filter(|(_, _, value)| !value.is_null()) {
             resources[group][property] = value;
         }
+    }
+}
+
+/// Who writes Go's types writes 0 for a limit that is to stay. Of most the plan knows; of processes, 0 is none for a new
+/// container, and -1 alone for one that runs.
+fn leave_unset_out(resources: &mut Value) {
+    let limit = &resources["pids"]["limit"];
+    if limit.is_null() || *limit == 0 {
+        resources["pids"] = Value::Null;
     }
 }
 

@@ -92,6 +92,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     recorder.step("plan", since, || format!("`{}`, {}{from}", config.display(), proc.describe()));
     recorder.step("strategy", recorder.now(), || plan.mount_strategy.describe());
 
+    super::capabilities::tell_lacking(&plan.child.process.capabilities, plan.namespaces.has_user())?;
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
@@ -235,7 +236,9 @@ impl Making<'_> {
         if let (Some(cgroup), Some(wanted)) = (cgroup, &plan.cgroup)
             && let Some(name) = &wanted.delegate
         {
-            cgroup.delegate(name, wanted.owner, pid)?;
+            for note in cgroup.delegate(name, wanted.owner, pid)? {
+                talk.session.recorder.fallback("cgroup", || note);
+            }
         }
         if let Some(score) = plan.child.process.oom_score_adj {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;

@@ -128,6 +128,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
+    super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0)?;
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
 
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;

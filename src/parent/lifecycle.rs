@@ -12,6 +12,7 @@ use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
 use crate::cgroup::resctrl::RdtRecord;
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks::Output;
 use crate::plan::id::ContainerId;
 use crate::plan::resources::Resources;
 use crate::procfs::Proc;
@@ -205,7 +206,7 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
     let notify = Notify::listen(notify::wanted()?, &dir)?;
     execute(&dir, &id, &record, trace, state.proc())?;
     drop(lock);
-    run_poststart(&record);
+    run_poststart(&record, state)?;
     match (notify, record.process) {
         (Some(notify), Some(process)) => notify.await_ready(process.pid),
         _ => Ok(()),
@@ -238,11 +239,19 @@ fn execute(dir: &ContainerDir, id: &ContainerId, record: &Record, trace: &TraceF
     result.context(|| format!("start container `{id}`"))
 }
 
-/// Runs the poststart hooks. A failure is told and changes nothing: the payload runs already.
-pub fn run_poststart(record: &Record) {
+/// Runs the poststart hooks. The container is stopped if one fails; runtime-spec 1.3, runtime.md, "Lifecycle", step 9.
+///
+/// # Errors
+/// The hook that failed. Those after it do not run.
+pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
     let pid = record.process.map_or(0, |p| p.pid);
     let state = crate::hooks::state_json(&record.state, "running", pid);
-    crate::hooks::run_all("poststart", &record.poststart, &state, Some(&record.state.bundle), &record.hook_output);
+    let output = Output::open(&record.hook_output);
+    let run = |output| crate::hooks::run("poststart", &record.poststart, &state, Some(&record.state.bundle), &output);
+    output.and_then(run).map_err(|error| error.and_undone(end(record, state_root.proc())))
 }
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.

@@ -4,6 +4,7 @@
 //! [`create`] and [`exec`] are the visible lists of steps; [`lifecycle`] has what is done to a container that exists.
 
 mod affinity;
+mod capabilities;
 mod clean;
 mod console;
 mod conversation;

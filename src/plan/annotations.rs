@@ -59,6 +59,9 @@ impl Annotations {
         for (name, why) in REFUSED.iter().filter(|(name, _)| get(name).is_some()) {
             findings.add(bad(name, why));
         }
+        if annotations.is_some_and(|all| all.contains_key("")) {
+            findings.add(Error::at("annotations", "a key is empty"));
+        }
         let flag = |name: &str| match get(name) {
             None | Some("0" | "false") => Ok(false),
             Some("1" | "true") => Ok(true),

@@ -40,7 +40,7 @@ pub struct CgroupPlan {
     pub resources: Resources,
     /// Make do without a cgroup where the kernel refuses one and no limit is asked for.
     pub tolerance: Tolerance,
-    /// A further sub-cgroup, which the container may arrange as it likes.
+    /// A further sub-cgroup, by its path, which the container may arrange as it likes.
     pub delegate: Option<String>,
     /// The container's root, where it is another user than the runtime.
     pub owner: Option<(u32, u32)>,
@@ -61,6 +61,7 @@ impl CgroupPlan {
             return None;
         }
         let path = linux.cgroups_path().as_ref().filter(|p| !p.as_os_str().is_empty());
+        let asked_for = path.is_some();
         let machine_root = host.is_machine_root();
         let layout = host.cgroups.layout();
         let unit = match manager {
@@ -82,9 +83,11 @@ impl CgroupPlan {
             (None, None) if machine_root => Path::new("/").join(id.as_str()),
             (None, None) => PathBuf::from(id.as_str()),
         };
-        let delegate = annotations.get(DELEGATE).filter(|name| !name.is_empty()).cloned();
-        if let Some(name) = &delegate {
-            findings.take(check_name(DELEGATE, name));
+        let delegate = annotations.get(DELEGATE).map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+        if let Some(path) = delegate {
+            for name in path.split('/') {
+                findings.take(check_name(DELEGATE, name));
+            }
             if layout != Layout::V2 {
                 let message = format!("annotation `{DELEGATE}`: only cgroup v2 can be delegated");
                 findings.add(Error::config(message).about(member("annotations", DELEGATE)));
@@ -100,9 +103,11 @@ impl CgroupPlan {
             tolerance: match (tolerance, machine_root) {
                 (Some(tolerance), _) => tolerance,
                 (None, true) => Tolerance::Strict,
+                // An engine in a user namespace of its own names a path whether or not it may have one.
+                (None, false) if asked_for && host.initial_userns => Tolerance::RootlessByPath,
                 (None, false) => Tolerance::Rootless,
             },
-            delegate,
+            delegate: delegate.map(str::to_owned),
             owner: id_maps.and_then(|maps| Some((outside(&maps.uid)?, outside(&maps.gid)?))),
         })
     }

@@ -1,6 +1,6 @@
 //! The device nodes of a container: the six of the specification and those it lists.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ pub struct DevicePlan {
     pub uid: u32,
     #[allow(missing_docs)]
     pub gid: u32,
+}
+
+/// Whether there is a device at this path in every container.
+pub(crate) fn is_default(path: &Path) -> bool {
+    DEFAULTS.iter().any(|(default, ..)| Path::new(default) == path)
 }
 
 /// What mknod(2) makes.

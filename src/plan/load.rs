@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxIntelRdt, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxIntelRdt, Process, Spec};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
@@ -45,19 +46,65 @@ pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
     }
     let version = parse::<Version>(text)?.version;
     let version = version.ok_or_else(|| Error::config("`ociVersion` is missing").about("ociVersion"))?;
-    if !version.starts_with("1.") {
+    if !is_major_one(&version) {
         return Err(Error::at("ociVersion", format!("version `{version}` is not supported; 1.0 to 1.3 are")));
     }
-    let mut spec: Spec = parse(text)?;
-    if let Some(rdt) = spec.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+    let mut spec: Spec = parse_known(text, "/process")?;
+    let linux = spec.linux_mut().as_mut();
+    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
         old_monitoring(text, rdt)?;
+    }
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
+        let json: Value = parse(text)?;
+        // No limit is asked for; oci-spec reads that as 0.
+        if json["linux"]["resources"]["pids"]["limit"].is_null() {
+            resources.set_pids(None);
+        }
     }
     Ok(spec)
 }
 
+/// SemVer 2.0.0, as far as it decides: `1.MINOR.PATCH`, and what may follow.
+fn is_major_one(version: &str) -> bool {
+    let numbers = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = numbers.split('.').collect();
+    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    numbers.len() == 3 && numbers[0] == "1" && numbers.iter().all(number)
+}
+
+/// Parses what has a process at `process` (a JSON pointer): with the specification's names where oci-spec has others, and
+/// without capabilities that nobody knows, which the specification wants to be a warning and no error.
+fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
+    let error = match parse(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let Ok(mut json) = parse::<Value>(text) else { return Err(error) };
+    let Some(process) = json.pointer_mut(process) else { return Err(error) };
+    for flag in process["scheduler"]["flags"].as_array_mut().into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+            _ => {}
+        }
+    }
+    for (set, names) in process["capabilities"].as_object_mut().into_iter().flatten() {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            let unknown = name.is_string() && serde_json::from_value::<Capability>(name.clone()).is_err();
+            if unknown {
+                log::warn!("process.capabilities.{set}: {name} is unknown, and left out");
+            }
+            !unknown
+        });
+    }
+    parse(json.to_string().as_bytes())
+}
+
 /// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.
 fn old_monitoring(text: &[u8], rdt: &mut LinuxIntelRdt) -> Result<()> {
-    let json: serde_json::Value = parse(text)?;
+    let json: Value = parse(text)?;
     let asked = |name| json["linux"]["intelRdt"][name] == true;
     if asked("enableCMT") || asked("enableMBM") {
         rdt.set_enable_monitoring(Some(true));
@@ -71,7 +118,7 @@ fn old_monitoring(text: &[u8], rdt: &mut LinuxIntelRdt) -> Result<()> {
 /// As [`spec`].
 pub fn process(path: &Path) -> Result<Process> {
     let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
-    parse(&text).context(|| format!("`{}`", path.display()))
+    parse_known(&text, "").context(|| format!("`{}`", path.display()))
 }
 
 /// JSON of any type we read; an error names the property by its path.
@@ -155,8 +202,26 @@ mod tests {
 
     #[test]
     fn takes_every_version_of_major_one() {
-        for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0"] {
-            assert!(spec_from_text(format!(r#"{{"ociVersion":"{version}"}}"#).as_bytes()).is_ok());
+        let read = |version| spec_from_text(format!(r#"{{"ociVersion":"{version}"}}"#).as_bytes());
+        for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0", "1.4.0+x"] {
+            assert!(read(version).is_ok(), "{version}");
         }
+        for version in ["1.", "1.x.0", "1.0garbage", "1.3", "11.0.0"] {
+            assert!(read(version).is_err(), "{version}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_crate_does_not_know_are_the_specifications() {
+        let text = r#"{"ociVersion":"1.3.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"scheduler":{"policy":
+            "SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN","SCHED_FLAG_UTIL_CLAMP_MAX"]},
+            "capabilities":{"bounding":["CAP_NONE_SUCH","CAP_KILL"]}},"linux":{"resources":{"pids":{}}}}"#;
+        let spec = spec_from_text(text.as_bytes()).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 7);
+        let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
+        assert_eq!(bounding.iter().collect::<Vec<_>>(), [&Capability::Kill]);
+        assert!(spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().is_none());
     }
 }

@@ -260,7 +260,8 @@ fn bind(
     let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
     let missing = || Error::config(format!("`{at}.source` is missing: a bind mount needs one"));
     let source = source.ok_or_else(|| missing().about(format!("{at}.source")))?;
-    if let Some((key, _)) = options.data.first() {
+    // Two of runc's are the file system's, which is mounted already.
+    if let Some((key, _)) = options.data.iter().find(|(key, _)| !matches!(key.as_str(), "acl" | "noacl")) {
         return Err(Error::at(format!("{at}.options"), format!("`{key}` is no option of a bind mount")));
     }
     let source = around.bundle.join(source);

@@ -346,6 +346,9 @@ fn scheduler(process: &Process, at: &str) -> Result<Option<SchedulerPlan>> {
                 LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
             }
     });
+    if let Some(nice) = s.nice().filter(|nice| !(-20..=19).contains(nice)) {
+        return Err(Error::at(format!("{at}.scheduler.nice"), format!("{nice} is not -20 to 19")));
+    }
     let priority = s.priority().unwrap_or(0);
     let priority = u32::try_from(priority)
         .map_err(|_| Error::at(format!("{at}.scheduler.priority"), format!("{priority} is negative")))?;

@@ -18,11 +18,11 @@ pub struct RdtPlan {
     pub group: Option<String>,
     /// `closID` names it: it may be there before and be others' too, and stays when the container is deleted.
     pub named: bool,
-    /// Lines for the group's file `schemata`, which stays as it is without any.
+    /// `l3CacheSchema` and `memBwSchema`: lines for the file `schemata` of a new group, and what one that is there has to
+    /// have already.
     pub schemata: Vec<String>,
-    /// They are `schemata`, written as they are; `l3CacheSchema` and `memBwSchema` have to be what a group that is
-    /// there has already.
-    pub overwrite: bool,
+    /// `schemata`: lines that are written after those, whatever group it is.
+    pub last: Vec<String>,
     /// The name of a monitoring group in it.
     pub monitor: Option<String>,
 }
@@ -46,18 +46,20 @@ pub(super) fn from_spec(linux: &Linux, id: &ContainerId, host: &Host) -> Result<
     {
         return Err(Error::at("linux.intelRdt.closID", format!("`{name}` is no name of a resctrl group")));
     }
-    let lines = rdt.schemata().as_deref().unwrap_or_default();
-    let overwrite = !lines.is_empty();
-    let schemata = match overwrite {
-        true => lines.to_vec(),
-        false => schemata(rdt.l3_cache_schema().as_deref(), rdt.mem_bw_schema().as_deref()),
-    };
-    if let Some(line) = schemata.iter().find(|line| line.trim().is_empty() || line.contains(['\n', '\0'])) {
-        let property = if overwrite { "linux.intelRdt.schemata" } else { "linux.intelRdt" };
-        return Err(Error::at("linux.intelRdt.schemata", format!("{line:?} is not one line")).about(property));
+    let bandwidth = rdt.mem_bw_schema().as_deref().filter(|schema| !schema.is_empty());
+    if let Some(schema) = bandwidth.filter(|schema| !schema.starts_with("MB:") || schema.contains('\n')) {
+        return Err(Error::at(
+            "linux.intelRdt.memBwSchema",
+            format!("{schema:?} is not one line that begins with MB:"),
+        ));
+    }
+    let schemata = schemata(rdt.l3_cache_schema().as_deref(), bandwidth);
+    let last = rdt.schemata().clone().unwrap_or_default();
+    if let Some(line) = last.iter().find(|line| line.trim().is_empty() || line.contains(['\n', '\0'])) {
+        return Err(Error::at("linux.intelRdt.schemata", format!("{line:?} is not one line")));
     }
     let monitor = (*rdt.enable_monitoring() == Some(true)).then(|| id.to_string());
-    Ok(Some(RdtPlan { group, named: named.is_some(), schemata, overwrite, monitor }))
+    Ok(Some(RdtPlan { group, named: named.is_some(), schemata, last, monitor }))
 }
 
 /// The lines of both schemas. A bandwidth among the cache's lines gives way to the bandwidth's own property.
@@ -90,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn schemata_take_the_place_of_the_other_two() {
+    fn schemata_come_after_the_other_two() {
         let text = r#"{"closID": "gold", "schemata": ["L2:0=3"], "l3CacheSchema": "L3:0=f", "enableMonitoring": true}"#;
         let rdt = plan(text, true).unwrap().unwrap();
-        assert_eq!((rdt.group.as_deref(), rdt.named, rdt.overwrite), (Some("gold"), true, true));
-        assert_eq!((rdt.schemata, rdt.monitor), (vec!["L2:0=3".to_owned()], Some("box".to_owned())));
+        assert_eq!((rdt.group.as_deref(), rdt.named, &*rdt.schemata), (Some("gold"), true, &["L3:0=f".to_owned()][..]));
+        assert_eq!((rdt.last, rdt.monitor), (vec!["L2:0=3".to_owned()], Some("box".to_owned())));
         assert_eq!(plan(r#"{"closID": "/"}"#, true).unwrap().unwrap().group, None);
     }
 
@@ -104,6 +106,10 @@ mod tests {
         for name in ["a/b", "..", ".", "info", "mon_groups"] {
             assert!(plan(&format!(r#"{{"closID": "{name}"}}"#), true).is_err(), "{name}");
         }
-        assert!(plan(r#"{"schemata": ["a\nb"]}"#, true).is_err());
+        for wrong in
+            [r#"{"schemata": ["a\nb"]}"#, r#"{"memBwSchema": "L3:0=f"}"#, r#"{"memBwSchema": "MB:0=1\nL2:0=1"}"#]
+        {
+            assert!(plan(wrong, true).is_err(), "{wrong}");
+        }
     }
 }

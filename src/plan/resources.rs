@@ -554,16 +554,19 @@ fn word(path: &str, name: &str) -> Result<()> {
     }
 }
 
+/// Files of cgroup v2 that do something to processes and limit nothing: `cgroup.freeze` would have `create` wait for ever.
+const NO_LIMITS: [&str; 5] = ["cgroup.freeze", "cgroup.kill", "cgroup.procs", "cgroup.threads", "cgroup.type"];
+
 /// A key of `unified` is a file of the container's own cgroup, and of no other.
 fn unified_key(file: &str) -> Result<()> {
     let bad = file.is_empty() || matches!(file, "." | "..") || file.contains(['/', '\0', '\n']);
-    match bad {
-        true => {
-            let message = format!("`{}` is not the name of a file in a cgroup", file.escape_default());
-            Err(invalid("linux.resources.unified", message).about(member("linux.resources.unified", file)))
-        }
-        false => Ok(()),
-    }
+    let why = match (bad, NO_LIMITS.contains(&file)) {
+        (false, false) => return Ok(()),
+        (true, _) => "is not the name of a file in a cgroup",
+        (_, true) => "is about the processes of a cgroup, and no limit",
+    };
+    let message = format!("`{}` {why}", file.escape_default());
+    Err(invalid("linux.resources.unified", message).about(member("linux.resources.unified", file)))
 }
 
 fn invalid(path: &str, message: impl fmt::Display) -> Error {

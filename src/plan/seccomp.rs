@@ -233,6 +233,9 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: &str) -> Result<Sc
             .filter(|e| (0..=4095).contains(e))
             .ok_or_else(|| Error::at(at, format!("errnoRet {} is not 0 to 4095", errno.unwrap_or_default())))
     };
+    if errno.is_some() && !matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace) {
+        return Err(Error::at(at, format!("{action} has no errno to return: leave errnoRet out")));
+    }
     Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => ScmpAction::KillThread,
         LinuxSeccompAction::ScmpActKillProcess => ScmpAction::KillProcess,

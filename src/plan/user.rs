@@ -41,6 +41,9 @@ impl UserSpec {
         };
         let who = |part: &str| Who::parse(part).ok_or_else(refuse);
         let (user, group) = match text.split_once(':') {
+            // A half that is left out: root, or its group, as under crun.
+            Some(("", group)) => (Who::Id(0), Some(who(group)?)),
+            Some((user, "")) => (who(user)?, None),
             Some((user, group)) => (who(user)?, Some(who(group)?)),
             None => (who(text)?, None),
         };
@@ -119,6 +122,15 @@ fn number(text: &str) -> Option<u32> {
 /// The fields of the first line that begins with a name.
 fn entry<'a>(file: &'a str, name: &str) -> Option<Vec<&'a str>> {
     file.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))
+}
+
+/// The name of a user in the text of a passwd(5) file, or the number.
+pub fn name_of(uid: u32, passwd: &str) -> String {
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        fields.next().filter(|_| fields.nth(1).and_then(number) == Some(uid)).map(str::to_owned)
+    };
+    passwd.lines().find_map(named).unwrap_or_else(|| uid.to_string())
 }
 
 /// The groups that list a user, but the one that is theirs anyway.

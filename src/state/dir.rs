@@ -162,6 +162,14 @@ impl ContainerDir {
         Ok(ContainerDir { path, fd, proc: Arc::clone(proc) })
     }
 
+    /// The user whose container it is.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub fn owner(&self) -> Result<u32> {
+        rustix::fs::fstat(&self.fd).map(|stat| stat.st_uid).context(|| format!("fstat `{}`", self.path.display()))
+    }
+
     /// Writes the record, whole or not at all.
     ///
     /// # Errors

@@ -128,23 +128,40 @@ impl Cgroup {
         Systemd::of(unit)?.attach(unit, below, pid)
     }
 
-    /// Moves a process further down, into a sub-cgroup that is its owner's to arrange, and without limits of its own.
-    /// Only in v2, where that is safe.
+    /// Moves a process further down, into a sub-cgroup that is its owner's to arrange, with every controller that the
+    /// container has, and without limits of its own. Only in v2, where that is safe. Returns what could not be had.
     ///
     /// # Errors
     /// A refusal of the kernel's.
-    pub fn delegate(&self, name: &str, owner: Option<(u32, u32)>, pid: i32) -> Result<()> {
-        let Some(dir) = self.v2().filter(|_| self.record.layout == Layout::V2) else { return Ok(()) };
-        match rustix::fs::mkdirat(dir, name, rustix::fs::Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::call(format!("mkdir `{}`", dir.file(name)), errno)),
+    pub fn delegate(&self, path: &str, owner: Option<(u32, u32)>, pid: i32) -> Result<Vec<String>> {
+        let Some(dir) = self.v2().filter(|_| self.record.layout == Layout::V2) else { return Ok(vec![]) };
+        let mut above: Vec<Dir> = vec![];
+        for name in path.split('/') {
+            let parent = above.last().unwrap_or(dir);
+            let below = child(parent, name)?;
+            above.push(below);
         }
-        let below = dir.open_child(name).context(|| format!("open `{}`", dir.file(name)))?;
+        let below = above.pop().ok_or_else(|| Error::system("the delegated cgroup has no name"))?;
         if let Some(owner) = owner {
             give(&below, owner)?;
         }
-        below.write("cgroup.procs", &pid.to_string()).context(|| "delegate the cgroup")
+        below.write("cgroup.procs", &pid.to_string()).context(|| "delegate the cgroup")?;
+        // Only now: a cgroup with processes in it gives its children nothing.
+        let mut refused = controllers::pass_on(dir)?;
+        for dir in &above {
+            refused.extend(controllers::pass_on(dir)?);
+        }
+        Ok(refused.into_iter().map(|(name, error)| format!("`{path}` has no `{name}` controller: {error}")).collect())
     }
+}
+
+/// A sub-cgroup, made if it is not there.
+fn child(dir: &Dir, name: &str) -> Result<Dir> {
+    match rustix::fs::mkdirat(dir, name, rustix::fs::Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(Error::call(format!("mkdir `{}`", dir.file(name)), errno)),
+    }
+    dir.open_child(name).context(|| format!("open `{}`", dir.file(name)))
 }
 
 /// Gives a cgroup to a user, who may then make sub-cgroups in it and move processes between them, and change no limit

@@ -23,6 +23,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod cli;
+pub mod doctor;
 pub mod error;
 mod filesystem;
 mod hooks;

@@ -116,6 +116,27 @@ impl Hierarchies {
         Some(format!("{}{own}", hierarchy.mount).into())
     }
 
+    /// Where containers' cgroups go if nothing else is asked for, with the controllers of each hierarchy: its top for the
+    /// machine's root, beside the runtime's own for others.
+    ///
+    /// # Errors
+    /// A `/proc/self` that can't be read.
+    pub(crate) fn places(&self, machine_root: bool, proc: &Proc) -> Result<Vec<(Vec<String>, PathBuf)>> {
+        let place = |hierarchy: &Hierarchy| {
+            let base = if machine_root { String::new() } else { hierarchy.base(self.layout, proc)? };
+            let path = PathBuf::from(format!("{}{base}", hierarchy.mount));
+            let controllers = match hierarchy.unified {
+                false => hierarchy.controllers.clone(),
+                true => {
+                    let list = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+                    list.split_whitespace().map(str::to_owned).collect()
+                }
+            };
+            Ok((controllers, path))
+        };
+        self.list.iter().map(place).collect()
+    }
+
     /// What making a container's cgroup at `path` will make: to be stored before [`super::Cgroup::create`].
     ///
     /// An absolute path is below each hierarchy's mount point. A relative one is below the runtime's own cgroup; in

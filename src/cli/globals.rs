@@ -19,7 +19,7 @@ use crate::state::StateRoot;
 pub(super) struct Globals {
     /// Keep the containers' state here [default: /run/tandem; for a user $XDG_RUNTIME_DIR/tandem]
     #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
     /// Write the error that ends a command to a file too, or to journald:[NAME] or syslog:[NAME]
     #[arg(long, global = true, value_name = "FILE", value_parser = Destination::parse)]
     pub(super) log: Option<Destination>,

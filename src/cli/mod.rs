@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod container;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -64,6 +65,8 @@ enum Command {
     Create(container::Create),
     /// Delete a container
     Delete(container::Delete),
+    /// Tell what this host can do for containers, what follows, and how to get the better
+    Doctor(doctor::Doctor),
     /// Tell what a container uses, and when it runs out of memory, as JSON
     Events(events::Events),
     /// Execute a process in a running container
@@ -153,6 +156,7 @@ fn run(cli: &Cli) -> Result<i32> {
     match &cli.command {
         Command::Checkpoint(args) => return done(args.run()),
         Command::Completion(args) => return done(args.run()),
+        Command::Doctor(args) => return args.run(&cli.globals),
         Command::Features => return done(features::print()),
         Command::Man(args) => return done(args.run()),
         Command::Restore(args) => return done(args.run()),
@@ -179,6 +183,7 @@ fn run(cli: &Cli) -> Result<i32> {
         Command::Update(args) => done(args.run(&context)),
         Command::Checkpoint(_)
         | Command::Completion(_)
+        | Command::Doctor(_)
         | Command::Features
         | Command::Man(_)
         | Command::Restore(_)

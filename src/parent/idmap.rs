@@ -12,7 +12,7 @@ use crate::procfs::Proc;
 ///
 /// # Errors
 /// The file or the helper program that refused.
-pub(super) fn write(pid: i32, maps: &IdMaps, proc: &Proc) -> Result<()> {
+pub(crate) fn write(pid: i32, maps: &IdMaps, proc: &Proc) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if !root && !is_own(&maps.gid, rustix::process::getegid().as_raw()) {
         by_helper("newgidmap", pid, &maps.gid)?;

@@ -12,7 +12,7 @@ pub mod create;
 pub mod exec;
 mod filter;
 pub mod foreground;
-mod idmap;
+pub(crate) mod idmap;
 mod image;
 mod instances;
 pub mod lifecycle;

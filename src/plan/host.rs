@@ -49,18 +49,38 @@ impl Host {
         let selinux = label(process.and_then(|p| p.selinux_label().as_ref())) || label(mount_label);
         let apparmor = label(process.and_then(|p| p.apparmor_profile().as_ref()));
         let rdt = spec.linux().as_ref().is_some_and(|l| l.intel_rdt().is_some());
-        let root = rustix::process::geteuid().is_root();
-        let initial_userns = proc.in_initial_userns()?;
         Ok(Host {
-            root,
-            initial_userns,
-            mount_api: MountApi::default(),
+            resctrl: rdt && crate::cgroup::resctrl::is_mounted(),
+            selinux: selinux && has_selinux(),
+            apparmor: apparmor && has_apparmor(),
+            ..Host::plain(proc)?
+        })
+    }
+
+    /// Looks at what concerns every container.
+    fn plain(proc: &Proc) -> Result<Host> {
+        Ok(Host {
+            root: rustix::process::geteuid().is_root(),
+            initial_userns: proc.in_initial_userns()?,
             strategy: std::env::var(OVERRIDE).ok().filter(|name| !name.is_empty()),
             cgroups: Hierarchies::detect(proc)?,
             seccomp_receiver: std::env::var_os(RECEIVER).filter(|path| !path.is_empty()).map(PathBuf::from),
-            resctrl: rdt && crate::cgroup::resctrl::is_mounted(),
-            selinux: selinux && Path::new("/sys/fs/selinux/enforce").exists(),
-            apparmor: apparmor && starts_with_y("/sys/module/apparmor/parameters/enabled"),
+            ..Host::default()
+        })
+    }
+
+    /// Looks at everything, whatever a configuration names.
+    ///
+    /// # Errors
+    /// As [`Host::look`].
+    pub(crate) fn look_at_all(proc: &Proc) -> Result<Host> {
+        let host = Host::plain(proc)?;
+        Ok(Host {
+            mount_api: mount_api(host.is_machine_root()),
+            resctrl: crate::cgroup::resctrl::is_mounted(),
+            selinux: has_selinux(),
+            apparmor: has_apparmor(),
+            ..host
         })
     }
 
@@ -95,6 +115,14 @@ fn mount_api(machine_root: bool) -> MountApi {
         // Only a kernel that knows the flag gets as far as to look for the fd.
         namespace: ask(Call::OpenTreeNamespace) == Errno::BADF,
     }
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+fn has_apparmor() -> bool {
+    starts_with_y("/sys/module/apparmor/parameters/enabled")
 }
 
 fn starts_with_y(path: &str) -> bool {

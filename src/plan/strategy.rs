@@ -129,6 +129,26 @@ impl MountStrategy {
         wanted.host.strategy.as_ref().map(asked).transpose().map(|asked| MountStrategy::of(wanted, asked))
     }
 
+    /// What a container as engines write it gets on a host: namespaces of its own, a proc, no hooks.
+    ///
+    /// # Errors
+    /// As [`MountStrategy::choose`].
+    pub(crate) fn usual(host: &Host, user_namespace: bool) -> Result<MountStrategy> {
+        let user = if user_namespace { flag::USER } else { 0 };
+        let new = flag::MOUNT | flag::PID | flag::UTS | flag::IPC | flag::NET | user;
+        let namespaces = Namespaces { new, ..Namespaces::default() };
+        let mut proc = Mount::default();
+        proc.set_destination("/proc".into()).set_typ(Some("proc".into())).set_options(None);
+        let (mounts, hooks) = ([proc], Hooks::default());
+        MountStrategy::choose(&Wanted {
+            namespaces: &namespaces,
+            host,
+            hooks: &hooks,
+            mounts: &mounts,
+            no_pivot: false,
+        })
+    }
+
     /// The best that can be had, whatever is asked for.
     pub(super) fn best(wanted: &Wanted<'_>) -> MountStrategy {
         MountStrategy::of(wanted, None)

@@ -4,6 +4,7 @@
 //! checks, and returns the kernel's errno. What an errno *means* is for the caller to say.
 #![allow(unsafe_code)]
 
+pub mod ask;
 pub mod bpf;
 pub mod clone;
 pub mod exec;

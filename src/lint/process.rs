@@ -63,8 +63,8 @@ fn cwd(process: &Process, view: &View) -> Option<Finding> {
             Some(Finding::warning("process.cwd", message, "the process can't be started there"))
         }
         Seen::Missing => {
-            let message = format!("there is no `{}` in the container", cwd.display());
-            Some(Finding::warning("process.cwd", message, "make it in the image, or choose another"))
+            let message = format!("there is no `{}` in the image", cwd.display());
+            Some(Finding::warning("process.cwd", message, "the runtime makes it, empty and owned by root"))
         }
         _ => None,
     }

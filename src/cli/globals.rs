@@ -1,6 +1,6 @@
 //! The options that every command takes, and what follows from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use log::LevelFilter;
@@ -94,8 +94,17 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(globals: &Globals) -> Result<Context> {
+        Context::at(StateRoot::choose(globals.root.as_deref())?, globals)
+    }
+
+    /// For who only looks, and so needs no place where state could be kept.
+    pub(super) fn without_state(globals: &Globals) -> Result<Context> {
+        Context::at(StateRoot::choose(Some(globals.root.as_deref().unwrap_or(Path::new("/run/tandem"))))?, globals)
+    }
+
+    fn at(state: StateRoot, globals: &Globals) -> Result<Context> {
         Ok(Context {
-            state: StateRoot::choose(globals.root.as_deref())?,
+            state,
             trace: TraceFile::new(globals.trace.clone()),
             cgroups: match globals.cgroup_manager {
                 // Docker says both: that there be none goes first.

@@ -9,14 +9,7 @@ use crate::error::Result;
 use crate::lint::{Finding, Severity};
 use crate::parent::request::Request;
 
-/// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
-///
-/// Errors are what `create` refuses, all of them; warnings are what is legal and does something else than was meant, or what
-/// can't work with the files of this host as they are now. Each has the property's JSON path, a reason, and what to do.
-///
-/// Exit status: 0 without errors, 1 with any, and with --strict for warnings too.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Lint {
     /// The bundle: a directory with config.json
     #[arg(default_value = ".", value_name = "BUNDLE")]

@@ -66,6 +66,12 @@ enum Command {
     /// Delete a container
     Delete(container::Delete),
     /// Tell what this host can do for containers, what follows, and how to get the better
+    ///
+    /// Everything is asked of the kernel itself, by calls that have no effect, or whose effect ends with them: namespaces are
+    /// really made, and gone again. Each line says `ok`, `partly` or `missing`; what is not `ok` says what follows for
+    /// containers, and what can be done. At the end is which way of making mounts a container will take, and why no better.
+    ///
+    /// Exit status: 0 if this user can make containers here, 1 if not.
     Doctor(doctor::Doctor),
     /// Tell what a container uses, and when it runs out of memory, as JSON
     Events(events::Events),
@@ -76,6 +82,12 @@ enum Command {
     /// Send a signal to a container's first process, or to all
     Kill(container::Kill),
     /// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
+    ///
+    /// Errors are what `create` refuses, all of them; warnings are what is legal and does something else than was meant, or
+    /// what can't work with the files of this host as they are now. Each has the property's JSON path, a reason, and what to
+    /// do.
+    ///
+    /// Exit status: 0 without errors, 1 with any, and with --strict for warnings too.
     Lint(lint::Lint),
     /// List containers
     List(inspect::List),
@@ -158,6 +170,7 @@ fn run(cli: &Cli) -> Result<i32> {
         Command::Completion(args) => return done(args.run()),
         Command::Doctor(args) => return args.run(&cli.globals),
         Command::Features => return done(features::print()),
+        Command::Lint(args) => return args.run(&Context::without_state(&cli.globals)?),
         Command::Man(args) => return done(args.run()),
         Command::Restore(args) => return done(args.run()),
         Command::Spec(args) => return done(args.run()),
@@ -171,7 +184,6 @@ fn run(cli: &Cli) -> Result<i32> {
         Command::Events(args) => done(args.run(&context)),
         Command::Exec(args) => args.run(&context),
         Command::Kill(args) => done(args.run(&context)),
-        Command::Lint(args) => args.run(&context),
         Command::List(args) => done(args.run(&context)),
         Command::Mounts(args) => done(args.run(&context)),
         Command::Pause(args) => done(args.open(&context)?.pause()),
@@ -185,6 +197,7 @@ fn run(cli: &Cli) -> Result<i32> {
         | Command::Completion(_)
         | Command::Doctor(_)
         | Command::Features
+        | Command::Lint(_)
         | Command::Man(_)
         | Command::Restore(_)
         | Command::Spec(_)

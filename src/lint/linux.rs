@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     LinuxSeccompFilterFlag, Spec,
 };
 
-use super::process::is_runnable;
+use super::process::{has_user_namespace, is_runnable};
 use super::rootfs::View;
 use super::{Finding, Subject};
 use crate::cgroup::allows;
@@ -18,6 +18,7 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     let mut findings = hooks(subject.spec, view);
     let Some(linux) = subject.spec.linux() else { return findings };
     findings.extend(namespaces(linux));
+    findings.extend(of_root(subject.spec));
     findings.extend(cgroups_path(linux, subject.systemd));
     findings.extend(linux.seccomp().iter().flat_map(seccomp));
     findings.extend(forbidden_devices(linux));
@@ -36,6 +37,14 @@ fn namespaces(linux: &Linux) -> Vec<Finding> {
             Finding::warning(format!("linux.namespaces[{i}].path"), message, advice)
         })
         .collect()
+}
+
+/// For a user who has rights in a user namespace alone.
+fn of_root(spec: &Spec) -> Option<Finding> {
+    (!rustix::process::geteuid().is_root() && !has_user_namespace(spec)).then(|| {
+        let message = "there is no user namespace, and only root can make a container without";
+        Finding::warning("linux.namespaces", message, "add one, with mappings; `tandem spec --rootless` has an example")
+    })
 }
 
 fn is_missing(error: std::io::Error) -> bool {

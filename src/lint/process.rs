@@ -165,7 +165,7 @@ fn ids(process: &Process, spec: &Spec) -> Vec<Finding> {
     ids.into_iter().chain(groups).filter_map(check).collect()
 }
 
-fn has_user_namespace(spec: &Spec) -> bool {
+pub(super) fn has_user_namespace(spec: &Spec) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }

@@ -117,6 +117,9 @@ mod tests {
     #[test]
     fn what_engines_and_this_runtime_write_is_known() {
         let podman = include_str!("../../tests/data/podman-config.json");
-        assert_eq!(warnings(&serde_json::from_str(podman).unwrap()), []);
+        let every = include_str!("../../tests/data/every-property.json");
+        for text in [podman, every] {
+            assert_eq!(warnings(&serde_json::from_str(text).unwrap()), []);
+        }
     }
 }

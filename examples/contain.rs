@@ -43,6 +43,6 @@ fn contain() -> Result<i32, Box<dyn Error>> {
     let created = create(&request)?;
     lifecycle::start(&state, &id, &trace)?;
     let code = wait_for(created.pid, created.master, created.notify, signals)?;
-    lifecycle::delete(&state, &id, true)?;
+    lifecycle::delete(&state, &id, true, &trace)?;
     Ok(code)
 }

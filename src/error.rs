@@ -91,6 +91,23 @@ impl Error {
         self
     }
 
+    /// What the user can do about it, if anything.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// The line without what the user can do.
+    pub fn without_advice(&self) -> String {
+        Error { advice: None, ..self.clone() }.to_string()
+    }
+
+    /// The same error, with one more word of advice after what there is.
+    pub fn also_advise(mut self, advice: impl Into<String>) -> Error {
+        let more = advice.into();
+        self.advice = Some(self.advice.map_or_else(|| more.clone(), |first| format!("{first}; {more}")));
+        self
+    }
+
     /// The same error, and that what it left could not be undone, if that is so.
     pub fn and_undone(self, undone: Result<()>) -> Error {
         match undone {

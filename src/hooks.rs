@@ -15,6 +15,8 @@ use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
 use crate::plan::annotations::HookOutput;
 use crate::plan::hooks::HookPlan;
+use crate::protocol::event::About;
+use crate::protocol::journal;
 
 /// What a hook reads on standard input; runtime-spec, runtime.md, "State".
 ///
@@ -70,7 +72,8 @@ impl Output {
 /// A hook that can't be run, exits non-zero, is killed, or takes longer than its timeout.
 pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {
     hooks.iter().enumerate().try_for_each(|(i, hook)| {
-        run_one(hook, state, cwd, output).context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
+        run_traced((kind, i), hook, state, cwd, output)
+            .context(|| format!("hook {kind}[{i}] `{}`", hook.path.display()))
     })
 }
 
@@ -85,10 +88,26 @@ pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&
         Output::default()
     });
     for (i, hook) in hooks.iter().enumerate() {
-        if let Err(e) = run_one(hook, state, cwd, &output) {
+        if let Err(e) = run_traced((kind, i), hook, state, cwd, &output) {
             log::warn!("hook {kind}[{i}] `{}`: {e}", hook.path.display());
         }
     }
+}
+
+/// Runs one, which is an event of the trace. Its arguments and environment are not in it: they may hold secrets.
+fn run_traced(
+    (kind, i): (&str, usize),
+    hook: &HookPlan,
+    state: &str,
+    cwd: Option<&Path>,
+    output: &Output,
+) -> Result<()> {
+    let since = journal::now();
+    let result = run_one(hook, state, cwd, output);
+    journal::ended("hook", since, &result, || {
+        About::object(hook.path.display().to_string()).by(format!("{kind}[{i}]")).with("it exited with 0")
+    });
+    result
 }
 
 fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::dir::{Dir, write_value};
 use crate::error::{Error, Result};
 use crate::plan::resources::{DeviceAccess, DeviceKind, DeviceRule};
+use crate::protocol::journal;
 
 /// What every container may do whatever its rules say, as with runc and crun: make any node (which gives no access to
 /// the device), and use the devices that are in every `/dev`: null, zero, full, random, urandom, tty, console, ptmx,
@@ -275,6 +276,7 @@ pub(super) fn apply_v1(dir: &Dir, rules: &[DeviceRule], fresh: bool) -> Result<V
             To::Allow => (0, "devices.allow"),
             To::Deny => (1, "devices.deny"),
         };
+        let since = journal::now();
         let result = match &files[slot] {
             Some(file) => write_value(file, &line),
             None => dir.open_file(name, OFlags::WRONLY).and_then(|file| {
@@ -283,6 +285,7 @@ pub(super) fn apply_v1(dir: &Dir, rules: &[DeviceRule], fresh: bool) -> Result<V
                 result
             }),
         };
+        dir.note(since, name, &line, result.as_ref().map(drop));
         match result {
             Ok(()) => {}
             Err(Errno::PERM) if to == To::Allow && !asked.exceptions.iter().any(|e| line.starts_with(&device(e))) => {

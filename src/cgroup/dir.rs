@@ -6,6 +6,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Context, Result};
+use crate::protocol::event::About;
+use crate::protocol::journal;
 
 /// The longest file read here is `cgroup.procs`; it is read to its end in pieces of this size.
 const PIECE: usize = 4096;
@@ -50,7 +52,15 @@ impl Dir {
 
     /// Writes a value. A cgroup file takes one value in one write(2), so a part of one counts as refused.
     pub(super) fn try_write(&self, name: &str, value: &str) -> Result<(), Errno> {
-        write_value(&self.open_file(name, OFlags::WRONLY)?, value)
+        let since = journal::now();
+        let written = self.open_file(name, OFlags::WRONLY).and_then(|file| write_value(&file, value));
+        self.note(since, name, value, written.as_ref().map(drop));
+        written
+    }
+
+    /// Tells the trace of a write.
+    pub(super) fn note(&self, since: u64, name: &str, value: &str, result: Result<(), &Errno>) {
+        journal::call("cgroup write", since, result, || About::object(self.file(name)).by("write").with(value));
     }
 
     /// [`Dir::try_write`] with an error that names file and value.

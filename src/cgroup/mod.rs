@@ -47,6 +47,8 @@ pub use self::sub::SubCgroup;
 use crate::error::{Context, Error, Result};
 use crate::plan::resources::{DeviceRule, Resources};
 use crate::procfs::Proc;
+use crate::protocol::event::About;
+use crate::protocol::journal;
 
 /// What a refusal to make a cgroup means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -187,11 +189,15 @@ impl Cgroup {
             };
         };
         let rules = devices::complete(rules);
-        match fresh {
+        let since = journal::now();
+        let set = match fresh {
             true => ebpf::attach(dir, &rules),
             false => ebpf::replace(dir, &rules),
-        }
-        .context(|| "set the device rules")?;
+        };
+        journal::call("device filter", since, set.as_ref().map(drop), || {
+            About::object(dir.path()).by("BPF_PROG_LOAD, BPF_PROG_ATTACH").with(format!("{} rules", rules.len()))
+        });
+        set.context(|| "set the device rules")?;
         Ok(Vec::new())
     }
 

@@ -11,6 +11,8 @@ use super::dir::Dir;
 use super::layout::{Layout, version};
 use super::systemd::UnitRecord;
 use crate::error::{Context, Error, Result};
+use crate::protocol::event::About;
+use crate::protocol::journal;
 
 /// How long a removal waits for the kernel to let go of processes that have just died.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,7 +69,9 @@ impl CgroupRecord {
         // One second for all: they get busy for one reason.
         let deadline = Instant::now() + PATIENCE;
         for dir in &self.dirs {
+            let since = journal::now();
             let removed = dir.remove(deadline);
+            journal::ended("cgroup remove", since, &removed, || About::object(dir.full_path()).by("rmdir"));
             outcome = outcome.and(removed);
         }
         outcome
@@ -152,6 +156,16 @@ impl RecordDir {
 
     /// Makes the directory with the parents it lacks, and says how many of its last components it made.
     pub(super) fn make(&self) -> Result<usize> {
+        let since = journal::now();
+        let made = self.make_all();
+        let note = |result| {
+            journal::call("cgroup make", since, result, || About::object(self.full_path()).by("mkdir"));
+        };
+        note(made.as_ref().map(drop));
+        made
+    }
+
+    fn make_all(&self) -> Result<usize> {
         self.check()?;
         let Some(mount) = self.open_mount()? else {
             return Err(Error::system(format!("`{}` is no cgroup mount", self.mount)));
@@ -195,10 +209,13 @@ impl RecordDir {
 
     /// Takes back a [`RecordDir::make`] that made `made` components.
     pub(super) fn unmake(&self, made: usize) -> Result<()> {
-        match made {
-            0 => Ok(()),
-            _ => RecordDir { made, ..self.clone() }.remove(Instant::now() + PATIENCE),
+        if made == 0 {
+            return Ok(());
         }
+        let since = journal::now();
+        let removed = RecordDir { made, ..self.clone() }.remove(Instant::now() + PATIENCE);
+        journal::ended("cgroup remove", since, &removed, || About::object(self.full_path()).by("rmdir"));
+        removed
     }
 }
 

@@ -19,6 +19,7 @@ use crate::plan::ContainerPlan;
 use crate::plan::devices::{DevicePlan, NodeKind};
 use crate::plan::options::{Attrs, attr};
 use crate::procfs::Proc;
+use crate::protocol::event::About;
 
 /// Links that every process expects; runtime-spec, runtime-linux.md, "Dev symbolic links".
 const LINKS: [(&str, &str); 5] = [
@@ -47,13 +48,18 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
                 attach(session, &tree, device, &dev, root, attrs, proc)
                     .context(|| format!("device `{}`", device.path.display()))?;
             }
-            Opened::Tree(_) => by_path.push((index, "no move_mount in this strategy".to_owned())),
+            Opened::Tree(_) => by_path.push((index, String::new())),
             Opened::Empty(reason) if root.sees_host() => by_path.push((index, reason.to_string())),
             Opened::Empty(reason) => return Err(reason.context(format!("device `{}`", device.path.display()))),
         }
     }
     if !by_path.is_empty() {
-        session.recorder.fallback("devices by path", || format!("{} nodes: {}", by_path.len(), by_path[0].1));
+        // Without, the whole strategy is so, and the trace has said why.
+        if root.api.moves_mounts() {
+            session.recorder.fallback("devices", || {
+                About::object(format!("{} nodes", by_path.len())).by("by path").why(by_path[0].1.clone())
+            });
+        }
         let indexes: Vec<usize> = by_path.iter().map(|(index, _)| *index).collect();
         match container.fresh_devices {
             true => make_by_path(&devices, &indexes, &dev, root, proc)?,

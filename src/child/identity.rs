@@ -13,6 +13,7 @@ use super::{ChildSession, capabilities};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, UserPlan};
+use crate::protocol::event::About;
 use crate::sys;
 
 /// Where programs are looked for when the environment has no PATH.
@@ -58,8 +59,9 @@ pub(super) fn become_user(
     let extra = if filter.is_some() && !ours.no_new_privileges { capabilities::SYS_ADMIN } else { 0 };
     let lacking = capabilities::apply(&ours.capabilities, extra)?;
     if !lacking.is_empty() {
-        let why = || format!("{lacking:?}: asked for, and the runtime does not have them to give");
-        session.recorder.fallback("capabilities", why);
+        session.recorder.fallback("capabilities", || {
+            About::object(format!("{lacking:?}")).by("left out").why("the runtime does not have them to give")
+        });
     }
     if entered.is_err() {
         enter(&ours.cwd)?;

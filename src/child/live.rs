@@ -14,7 +14,7 @@ use crate::plan::mounts::{MountPlan, What};
 use crate::plan::options::{Attrs, attr};
 use crate::plan::strategy::MountApi;
 use crate::procfs::Proc;
-use crate::protocol::event::{Recorder, Side};
+use crate::protocol::event::{About, Recorder};
 
 /// The root of the mount namespace that this process is in.
 fn places() -> Result<Places> {
@@ -26,10 +26,20 @@ fn places() -> Result<Places> {
 ///
 /// # Errors
 /// A mount point that can't be had, or what the kernel refuses.
-pub(crate) fn attach_all(mounts: &[(&MountPlan, OwnedFd)], api: MountApi, proc: &Proc) -> Result<()> {
+pub(crate) fn attach_all(
+    mounts: &[(&MountPlan, OwnedFd)],
+    api: MountApi,
+    proc: &Proc,
+    recorder: &mut Recorder,
+) -> Result<()> {
     let places = places()?;
     for (i, (mount, tree)) in mounts.iter().enumerate() {
-        let attached = attach(mount, tree.as_fd(), &places, api, proc);
+        let since = recorder.now();
+        let attached = attach(mount, tree.as_fd(), &places, (api, proc), recorder);
+        recorder.failed("mount", since, &attached, || mount.describe());
+        if attached.is_ok() {
+            recorder.step("mount", since, || mount.about("move_mount into the running container"));
+        }
         let Err(error) = attached.context(|| format!("mount on `{}`", mount.destination.display())) else { continue };
         let undone = mounts[..i].iter().rev().map(|(_, tree)| unmount(tree.as_fd(), proc)).fold(Ok(()), Result::and);
         return Err(error.and_undone(undone));
@@ -37,7 +47,13 @@ pub(crate) fn attach_all(mounts: &[(&MountPlan, OwnedFd)], api: MountApi, proc: 
     Ok(())
 }
 
-fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountApi, proc: &Proc) -> Result<()> {
+fn attach(
+    mount: &MountPlan,
+    tree: BorrowedFd<'_>,
+    places: &Places,
+    (api, proc): (MountApi, &Proc),
+    recorder: &mut Recorder,
+) -> Result<()> {
     let path = &mount.destination;
     let target = match &mount.what {
         What::Filesystem(_) => places.for_filesystem(path, mount.nofollow)?,
@@ -60,11 +76,10 @@ fn attach(mount: &MountPlan, tree: BorrowedFd<'_>, places: &Places, api: MountAp
         below_shared: true,
     };
     let (before, after) = changes.around_attach();
-    let mut recorder = Recorder::new(Side::Parent, false);
-    let left = before.make(tree, api, &mut recorder)?;
+    let left = before.make(tree, api, recorder)?;
     tree::attach(tree, target.fd.as_fd()).context(|| "move_mount")?;
     let finished = left.map_or(Ok(()), |left| by_path(left, tree, proc));
-    let finished = finished.and_then(|()| tree::change_attached(tree, after, api, proc, &mut recorder));
+    let finished = finished.and_then(|()| tree::change_attached(tree, after, api, proc, recorder));
     finished.map_err(|error| error.and_undone(unmount(tree, proc)))
 }
 
@@ -84,12 +99,16 @@ fn by_path(left: Changes, tree: BorrowedFd<'_>, proc: &Proc) -> Result<()> {
 ///
 /// # Errors
 /// A place without a mount; one that came with the user namespace, which the kernel lets nobody take away.
-pub(crate) fn detach_all(destinations: &[PathBuf], proc: &Proc) -> Result<()> {
+pub(crate) fn detach_all(destinations: &[PathBuf], proc: &Proc, recorder: &mut Recorder) -> Result<()> {
     let places = places()?;
     let found: Vec<(&PathBuf, Target)> =
         destinations.iter().map(|path| Ok((path, find_mount(&places, path)?))).collect::<Result<_>>()?;
     found.iter().try_for_each(|(path, target)| {
-        unmount(target.fd.as_fd(), proc).context(|| format!("take away the mount on `{}`", path.display()))
+        let since = recorder.now();
+        let gone = unmount(target.fd.as_fd(), proc).context(|| format!("take away the mount on `{}`", path.display()));
+        recorder.failed("unmount", since, &gone, || path.display().to_string());
+        recorder.step("unmount", since, || About::object(path.display().to_string()).by("umount, detached"));
+        gone
     })
 }
 

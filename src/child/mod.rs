@@ -118,7 +118,7 @@ fn build(
         session.flush_trace()?;
         session.send(ToParent::RootfsReady, &[])?;
         session.expect(Kind::HooksDone)?;
-        run_create_container_hooks(session, container, proc, output)?;
+        run_create_container_hooks(container, proc, output)?;
         if shown {
             root.hide_host()?;
         }
@@ -134,21 +134,13 @@ fn build(
     Ok(terminal)
 }
 
-fn run_create_container_hooks(
-    session: &mut ChildSession,
-    container: &ContainerPlan,
-    proc: &Proc,
-    output: &Output,
-) -> Result<()> {
+fn run_create_container_hooks(container: &ContainerPlan, proc: &Proc, output: &Output) -> Result<()> {
     if container.create_container_hooks.is_empty() {
         return Ok(());
     }
-    let since = session.recorder.now();
     let state = crate::hooks::state_json(&container.state, "creating", proc.own_pid()?);
     let hooks = &container.create_container_hooks;
-    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs), output)?;
-    session.recorder.step("hooks", since, || "createContainer".into());
-    Ok(())
+    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs), output)
 }
 
 /// An error of the kernel about an object, in the words of this directory's files.

@@ -17,12 +17,14 @@ use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::sources::ONE_OF_A_LOCKED_TREE;
 use crate::procfs::Proc;
+use crate::protocol::event::About;
 use crate::sys;
 
 /// A file system that is not attached yet, or the reason to make it by path.
 enum Made {
     Detached(OwnedFd),
-    ByPath(String),
+    /// None where the whole strategy is so.
+    ByPath(Option<String>),
 }
 
 /// Where a mount goes, in the container.
@@ -51,32 +53,12 @@ pub(super) struct Mounter<'a> {
 pub(super) fn mount_all(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> Result<()> {
     container.mounts.iter().try_for_each(|mount| {
         let since = mounter.session.recorder.now();
-        let how = mounter.mount(mount).context(|| format!("mount {}{}", describe(mount), options(mount)))?;
-        mounter.session.recorder.step("mount", since, || format!("{} by {how}", describe(mount)));
+        let how = mounter.mount(mount).context(|| format!("mount {}{}", mount.describe(), mount.options()));
+        mounter.session.recorder.failed("mount", since, &how, || mount.describe());
+        let how = how?;
+        mounter.session.recorder.step("mount", since, || mount.about(how));
         Ok(())
     })
-}
-
-/// A mount for people: what, and where.
-fn describe(mount: &MountPlan) -> String {
-    let destination = mount.destination.display();
-    match &mount.what {
-        What::Bind(bind) => format!("`{}` on `{destination}`", bind.source.display()),
-        What::Filesystem(fs) => format!("`{}` on `{destination}`", fs.fstype),
-        What::CgroupV1(_) => format!("`cgroup` on `{destination}`"),
-    }
-}
-
-/// What was asked of a mount that failed.
-fn options(mount: &MountPlan) -> String {
-    let mut words: Vec<String> = attr::words(mount.attrs.set).map(str::to_owned).collect();
-    words.extend(attr::words(mount.recursive_attrs.set).map(|word| format!("r{word}")));
-    if let What::Filesystem(fs) = &mount.what {
-        // A read-only file system is so in its superblock too; once is enough to read.
-        let more: Vec<String> = fs.options().into_iter().filter(|word| !words.contains(word)).collect();
-        words.extend(more);
-    }
-    if words.is_empty() { String::new() } else { format!(" with `{}`", words.join(",")) }
 }
 
 impl Mounter<'_> {
@@ -104,9 +86,14 @@ impl Mounter<'_> {
             Opened::Tree(tree) if self.root.api.moves_mounts() => {
                 self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the parent, move_mount")
             }
-            Opened::Tree(_) => self.bind_by_path(bind, destination, changes, "no move_mount in this strategy"),
+            // The whole strategy is so, and the trace has said why.
+            Opened::Tree(_) => self.bind_by_path(bind, destination, changes),
             Opened::Empty(reason) if self.root.sees_host() && !bind.idmapped => {
-                self.bind_by_path(bind, destination, changes, &reason.to_string())
+                if self.root.api.moves_mounts() {
+                    let about = || About::object(bind.source.display().to_string()).why(reason.to_string());
+                    self.session.recorder.fallback("bind", || about().by("opened by path, in the child"));
+                }
+                self.bind_by_path(bind, destination, changes)
             }
             // The path would be one of the container's; or it is an id mapping that failed.
             Opened::Empty(reason) => Err(reason),
@@ -139,14 +126,7 @@ impl Mounter<'_> {
         tree::change_attached(tree, after, self.root.api, self.proc, &mut self.session.recorder)
     }
 
-    fn bind_by_path(
-        &mut self,
-        bind: &Bind,
-        destination: Destination<'_>,
-        changes: Changes,
-        why: &str,
-    ) -> Result<&'static str> {
-        self.session.recorder.fallback("bind by path", || format!("`{}`: {why}", bind.source.display()));
+    fn bind_by_path(&mut self, bind: &Bind, destination: Destination<'_>, changes: Changes) -> Result<&'static str> {
         let follow = if bind.nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
             .context(|| format!("open `{}`", bind.source.display()))?;
@@ -230,7 +210,10 @@ impl Mounter<'_> {
                 Ok(how)
             }
             Made::ByPath(why) => {
-                self.session.recorder.fallback("mount by path", || format!("`{}`: {why}", fs.fstype));
+                if let Some(why) = why {
+                    let about = || About::object(fs.fstype.clone()).by("mount(2)").why(why);
+                    self.session.recorder.fallback("file system", about);
+                }
                 match (filesystem::mount_by_path(fs, attrs, target.fd.as_fd(), self.proc), &fs.or_bind) {
                     (Err(e), Some(bind)) if e.errno() == Some(Errno::PERM) => {
                         return self.bind_instead(fs, bind, destination, changes, &e);
@@ -256,7 +239,9 @@ impl Mounter<'_> {
         changes: Changes,
         why: &Error,
     ) -> Result<&'static str> {
-        self.session.recorder.fallback("bind instead", || format!("`{}`: {why}", fs.fstype));
+        self.session
+            .recorder
+            .fallback("file system", || About::object(fs.fstype.clone()).by("the host's, bound").why(why.to_string()));
         // The host's has mounts below it, which the new one would not have had.
         let below = Attrs { set: changes.attrs.set & attr::INHERITED, clear: 0 };
         self.bind(bind, destination, Changes { recursive: below, ..changes })
@@ -270,7 +255,9 @@ impl Mounter<'_> {
             Opened::Tree(mount) => Ok(Ok(mount)),
             Opened::Empty(reason) if fs.idmapped || !shows_namespace && !self.root.sees_host() => Err(reason),
             Opened::Empty(reason) => {
-                self.session.recorder.fallback("instance by the child", || format!("`{}`: {reason}", fs.fstype));
+                self.session.recorder.fallback("file system", || {
+                    About::object(fs.fstype.clone()).by("made by the child").why(reason.to_string())
+                });
                 Ok(Err(Some(reason)))
             }
         }
@@ -279,10 +266,10 @@ impl Mounter<'_> {
     /// Makes a detached instance, or says why only mount(2) can make it.
     fn make(&self, fs: &Filesystem, attrs: Attrs) -> Result<Made> {
         if !self.root.api.fsopen || !self.root.api.moves_mounts() {
-            return Ok(Made::ByPath("no fsopen, or no move_mount, in this strategy".into()));
+            return Ok(Made::ByPath(None));
         }
         if let Some(why) = crate::filesystem::unfit_for_fsconfig(fs) {
-            return Ok(Made::ByPath(why));
+            return Ok(Made::ByPath(Some(why)));
         }
         crate::filesystem::make(fs, attrs).map(Made::Detached).map_err(|e| self.explain(fs, e))
     }

@@ -51,11 +51,9 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
     if ours.fork {
         fork(session, proc.own_threads()?)?;
     }
-    if let Some(offsets) = &ours.time_offsets {
-        // This process is in the time namespace now: its clock is ahead of the host's.
-        if session.recorder.is_on() {
-            session.recorder.turn_on(offsets.monotonic_us);
-        }
+    if session.recorder.is_on() {
+        // Another process, perhaps; and in the time namespace now, whose clock is ahead of the host's.
+        session.recorder.turn_on(ours.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us));
     }
     if ours.loopback {
         crate::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;
@@ -73,7 +71,10 @@ fn set_dumpable(on: bool) -> Result<()> {
 
 fn describe(plan: &ChildPlan) -> String {
     let ours = &plan.namespaces;
-    let made = if ours.unshare == 0 { String::new() } else { format!("unshare {:#x}", ours.unshare) };
+    let made = match ours.unshare {
+        0 => String::new(),
+        flags => format!("unshare {}", crate::plan::namespaces::names(flags)),
+    };
     let forked = if ours.fork { ", fork" } else { "" };
     format!("{made}{forked}").trim_start_matches(", ").to_owned()
 }

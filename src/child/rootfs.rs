@@ -16,6 +16,7 @@ use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::strategy::{MountApi, Strategy};
 use crate::plan::{ChildPlan, ContainerPlan, RootChange};
 use crate::procfs::Proc;
+use crate::protocol::event::About;
 
 /// The root of the container, before and after it is `/`.
 pub(super) struct Root {
@@ -46,7 +47,9 @@ pub(super) fn attach(
         let mount = super::enter::enter(session, slots, plan, container, proc);
         let mount =
             mount.context(|| format!("enter a mount namespace of the rootfs `{}`", container.rootfs.display()))?;
-        session.recorder.step("rootfs", since, || "OPEN_TREE_NAMESPACE, setns".into());
+        session.recorder.step("rootfs", since, || {
+            About::object(container.rootfs.display().to_string()).by("OPEN_TREE_NAMESPACE, setns")
+        });
         return Root::new(mount, container, None, true);
     }
     keep_mounts_here(container, proc)?;
@@ -65,9 +68,10 @@ pub(super) fn attach(
     let mount = mount.context(|| format!("mount the rootfs `{}`", container.rootfs.display()))?;
     session.recorder.step("rootfs", since, || {
         let how = if moves_mounts { "open_tree, move_mount" } else { "mount(2)" };
+        let about = About::object(container.rootfs.display().to_string()).by(how);
         match &late {
-            None => format!("{how}; the root is changed before the mounts"),
-            Some(why) => format!("{how}; the root is changed after the mounts: {why}"),
+            None => about.with("the root is changed before the mounts"),
+            Some(why) => about.with(format!("the root is changed after the mounts: {why}")),
         }
     });
     Root::new(mount, container, late, false)
@@ -125,7 +129,11 @@ fn attach_sent(
     let tree = match sent {
         Opened::Tree(tree) => tree,
         Opened::Empty(reason) => {
-            session.recorder.fallback("rootfs by path", || reason.to_string());
+            session.recorder.fallback("rootfs", || {
+                About::object(container.rootfs.display().to_string())
+                    .by("opened by path, in the child")
+                    .why(reason.to_string())
+            });
             let rootfs = open_directory(&container.rootfs).context(|| "open")?;
             tree::clone(rootfs.as_fd(), true).context(|| "open_tree")?
         }
@@ -230,7 +238,7 @@ impl Root {
             }
         };
         self.changed = true;
-        session.recorder.step("change root", since, || how.into());
+        session.recorder.step("change root", since, || About::default().by(how));
         Ok(())
     }
 

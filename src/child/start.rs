@@ -84,11 +84,9 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
 
 fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start, last: Last) -> Result<Infallible> {
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
-        let since = session.recorder.now();
         let state = crate::hooks::state_json(&container.state, "created", own_pid);
         let hooks = &container.start_container_hooks;
         crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
-        session.recorder.step("hooks", since, || "startContainer".into());
     }
     await_terminal_size(session, plan);
     sys::exec::reset_signals();

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::strategy::MountApi;
 use crate::procfs::Proc;
-use crate::protocol::event::Recorder;
+use crate::protocol::event::{About, Recorder};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// `open_tree(fd, "", OPEN_TREE_CLONE)`: a detached copy of the mount at an fd, with all below it or not.
@@ -74,7 +74,9 @@ impl Changes {
                 // Engines say `rw` of everything. A user namespace may not make writable what the host has read-only:
                 // it stays so, as under every runtime.
                 Err(Errno::PERM) if attr.clear & !attr::ATIME != 0 => {
-                    recorder.fallback("locked flags", || format!("mount_setattr {}: they stay", describe(&attr)));
+                    recorder.fallback("locked flags", || {
+                        About::object(describe(&attr)).by("left as the host has them").why("mount_setattr: EPERM")
+                    });
                     let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
                     mount_setattr(tree, recursive, &attr).context(|| format!("mount_setattr {}", describe(&attr)))?;
                 }

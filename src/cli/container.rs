@@ -26,6 +26,14 @@ impl Id {
         Container::open(&context.state, &self.id)
     }
 
+    pub(super) fn pause(&self, context: &Context) -> Result<()> {
+        context.trace.traced("pause", &self.id, |_| self.open(context)?.pause())
+    }
+
+    pub(super) fn resume(&self, context: &Context) -> Result<()> {
+        context.trace.traced("resume", &self.id, |_| self.open(context)?.resume())
+    }
+
     pub(super) fn start(&self, context: &Context) -> Result<()> {
         lifecycle::start(&context.state, &self.id, &context.trace)
     }
@@ -169,7 +177,7 @@ impl Run {
         self.after_start(&record, context)?;
         let code = wait_for(pid, master, notify, signals);
         if !self.keep {
-            lifecycle::delete(&context.state, &self.options.id, true)?;
+            lifecycle::delete(&context.state, &self.options.id, true, &context.trace)?;
         }
         code
     }
@@ -194,7 +202,9 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        many::each(&context.state, &self.id, self.regex, |id| lifecycle::delete(&context.state, id, self.force))
+        many::each(&context.state, &self.id, self.regex, |id| {
+            lifecycle::delete(&context.state, id, self.force, &context.trace)
+        })
     }
 }
 
@@ -217,8 +227,10 @@ impl Kill {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
         let signal = signal(&self.signal)?;
         many::each(&context.state, &self.id, self.regex, |id| {
-            let container = Container::open(&context.state, id)?;
-            if self.all { container.kill_all(signal) } else { container.kill(signal) }
+            context.trace.traced("kill", id, |_| {
+                let container = Container::open(&context.state, id)?;
+                if self.all { container.kill_all(signal) } else { container.kill(signal) }
+            })
         })
     }
 }

@@ -45,9 +45,18 @@ pub(super) struct Globals {
     /// Taken for the sake of runc's callers: checkpoints are not supported
     #[arg(long, global = true, value_name = "PATH", hide = true)]
     pub(super) criu: Option<PathBuf>,
-    /// Write every step and message of a container's start to this file
+    /// Write every step and message of a command to this file, made or added to; see `trace show`
     #[arg(long, global = true, value_name = "FILE", env = "TANDEM_TRACE")]
     trace: Option<PathBuf>,
+    /// Write them to a file of the container's own in this directory: DIR/ID.jsonl
+    #[arg(long, global = true, value_name = "DIR", env = "TANDEM_TRACE_DIR")]
+    trace_dir: Option<PathBuf>,
+    /// Keep them in memory, and write them to this directory only if create, run, start or exec fails
+    #[arg(long, global = true, value_name = "DIR", env = "TANDEM_TRACE_ON_ERROR")]
+    trace_on_error: Option<PathBuf>,
+    /// Let the trace have the values of the process's environment, too
+    #[arg(long, global = true)]
+    trace_secrets: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,6 +92,19 @@ fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "off, error, warn, info, debug or trace is expected".into())
 }
 
+impl Globals {
+    /// Where events go. An empty name is none, as of a variable that is set to nothing.
+    fn trace(&self) -> TraceFile {
+        let named = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        TraceFile {
+            file: named(&self.trace),
+            dir: named(&self.trace_dir),
+            on_error: named(&self.trace_on_error),
+            secrets: self.trace_secrets,
+        }
+    }
+}
+
 /// What every command needs of the globals.
 pub(super) struct Context {
     pub(super) state: StateRoot,
@@ -105,7 +127,7 @@ impl Context {
     fn at(state: StateRoot, globals: &Globals) -> Result<Context> {
         Ok(Context {
             state,
-            trace: TraceFile::new(globals.trace.clone()),
+            trace: globals.trace(),
             cgroups: match globals.cgroup_manager {
                 // Docker says both: that there be none goes first.
                 Manager::Disabled => CgroupManager::Disabled,

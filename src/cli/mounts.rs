@@ -36,8 +36,8 @@ struct Which {
 impl Mounts {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
         match &self.command {
-            MountsCommand::Add(which) => mounts::add(&context.state, &which.id, which.read()?),
-            MountsCommand::Remove(which) => mounts::remove(&context.state, &which.id, &which.read()?),
+            MountsCommand::Add(which) => mounts::add(&context.state, &which.id, which.read()?, &context.trace),
+            MountsCommand::Remove(which) => mounts::remove(&context.state, &which.id, &which.read()?, &context.trace),
         }
     }
 }

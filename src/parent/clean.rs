@@ -3,6 +3,8 @@
 use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::{Cgroup, CgroupRecord};
 use crate::error::{Context, Error, Result};
+use crate::protocol::event::About;
+use crate::protocol::journal;
 use crate::state::ContainerDir;
 
 /// What has been made so far, to be undone if the command fails.
@@ -39,6 +41,9 @@ impl<'a> Made<'a> {
 /// Ends what still runs in a cgroup and removes it.
 pub(super) fn remove_cgroup(record: &CgroupRecord) -> Result<()> {
     let cgroup = Cgroup::open(record)?;
-    cgroup.kill_all(libc::SIGKILL).context(|| "end the container's processes")?;
+    let since = journal::now();
+    let killed = cgroup.kill_all(libc::SIGKILL).context(|| "end the container's processes");
+    journal::ended("kill all", since, &killed, || About::default().by("SIGKILL"));
+    killed?;
     Cgroup::remove(record)
 }

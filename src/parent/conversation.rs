@@ -23,19 +23,21 @@ use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 pub(super) fn await_exec(session: &mut ParentSession, receiver: Option<Receiver>, pid: i32, proc: &Proc) -> Result<()> {
     session.expect(Kind::Executing)?;
     let Some(receiver) = receiver else {
+        let since = session.recorder.now();
         session.expect_end()?;
+        session.recorder.step("execve", since, || "seen by the end of the socket");
         return crate::state::must_be_executed(pid, proc);
     };
     let (_, mut fds) = session.expect(Kind::Listener)?;
     let listener = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Listener without one".into()))?;
     let since = session.recorder.now();
     receiver.hand_over(&listener, pid)?;
-    session.recorder.step("seccomp listener", since, || "handed over".into());
+    session.recorder.step("seccomp listener", since, || "handed over");
     drop(listener);
     match session.ends_within(PATIENCE)? {
         true => crate::state::must_be_executed(pid, proc),
         false => {
-            session.recorder.step("execve", since, || "waits for the listener's answer".into());
+            session.recorder.step("execve", since, || "waits for the listener's answer");
             Ok(())
         }
     }
@@ -88,7 +90,9 @@ impl<'a> Conversation<'a> {
 
     fn write_id_maps(&mut self, maps: &IdMaps) -> Result<()> {
         let since = self.session.recorder.now();
-        super::idmap::write(self.child.pid, maps, self.proc).context(|| "map ids of the user namespace")?;
+        let written = super::idmap::write(self.child.pid, maps, self.proc).context(|| "map ids of the user namespace");
+        self.session.recorder.failed("id maps", since, &written, String::new);
+        written?;
         self.session
             .recorder
             .step("id maps", since, || format!("{} lines of users, {} of groups", maps.uid.len(), maps.gid.len()));
@@ -145,11 +149,7 @@ impl<'a> Conversation<'a> {
         }
         self.session.expect(Kind::RootfsReady)?;
         for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
-            let since = self.session.recorder.now();
-            if !list.is_empty() {
-                crate::hooks::run(kind, list, state, Some(bundle), output)?;
-                self.session.recorder.step("hooks", since, || kind.into());
-            }
+            crate::hooks::run(kind, list, state, Some(bundle), output)?;
         }
         self.session.send(ToChild::HooksDone, &[])
     }

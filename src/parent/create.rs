@@ -29,7 +29,7 @@ use crate::plan::process::TerminalSize;
 use crate::plan::{CgroupPlan, Plan};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
-use crate::protocol::event::Recorder;
+use crate::protocol::event::{About, Recorder};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
 use crate::state::{ContainerDir, ProcessId, Record, replace};
@@ -56,27 +56,16 @@ pub struct Created {
 /// # Errors
 /// What is wrong with the request, the bundle, the host or the payload.
 pub fn create(request: &Request<'_>) -> Result<Created> {
-    let mut recorder = request.trace.recorder()?;
-    let result = try_create(request, &mut recorder);
-    if let Err(error) = &result {
-        recorder.error(error);
-    }
     let command = if request.start_at_once { "run" } else { "create" };
-    let written = request.trace.write(command, request.id, recorder.take());
-    match (result, written) {
-        (Ok(created), Err(e)) => {
-            // The container runs; a trace that can't be written is worth a word, not the container.
-            log::warn!("{e}");
-            Ok(created)
-        }
-        (result, _) => result,
-    }
+    request.trace.traced(command, request.id, |recorder| try_create(request, recorder))
 }
 
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
     // Everything that can be refused is refused here, before anything is made.
     let since = recorder.now();
-    let Planned { mut plan, host, text, config, caller } = request.planned()?;
+    let planned = request.planned();
+    recorder.failed("plan", since, &planned, || request.bundle.display().to_string());
+    let Planned { mut plan, host, text, config, caller } = planned?;
     let proc = request.state.proc();
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
@@ -89,8 +78,12 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc))?;
     let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
     let from = systemd.as_ref().map(from).unwrap_or_default();
-    recorder.step("plan", since, || format!("`{}`, {}{from}", config.display(), proc.describe()));
-    recorder.step("strategy", recorder.now(), || plan.mount_strategy.describe());
+    recorder
+        .step("plan", since, || About::object(config.display().to_string()).with(format!("{}{from}", proc.describe())));
+    recorder.step("strategy", recorder.now(), || plan.mount_strategy.about());
+    if request.trace.secrets {
+        recorder.step("environment", recorder.now(), || plan.child.process.env.join("\n"));
+    }
 
     super::capabilities::tell_lacking(&plan.child.process.capabilities, plan.namespaces.has_user())?;
     // From here on something is made, and undone on failure. The record of it comes first.
@@ -169,7 +162,10 @@ impl Making<'_> {
         if plan.hooks.in_runtime_namespace() {
             for_children.restore()?;
         }
-        recorder.step("clone", since, || format!("pid {}, namespaces {:#x}", child.pid, plan.namespaces.at_clone));
+        recorder.step("clone", since, || {
+            let made = crate::plan::namespaces::names(plan.namespaces.at_clone);
+            About::object(format!("pid {}", child.pid)).with(format!("namespaces: {made}"))
+        });
         if cgroup.as_ref().and_then(Cgroup::into_fd).is_some() {
             child.record_late_join(moved, recorder);
         }
@@ -294,10 +290,14 @@ impl Making<'_> {
         self.made.will_make(place.clone());
         let cgroup = Cgroup::create(place, &wanted.resources, wanted.tolerance)?;
         for note in cgroup.notes() {
-            recorder.fallback("cgroup", || note.clone());
+            recorder.fallback("cgroup", || About::default().why(note.clone()));
         }
         let hierarchies = cgroup.record().dirs.len();
-        recorder.step("cgroup", since, || format!("`{}` in {hierarchies} hierarchies", wanted.path.display()));
+        recorder.step("cgroup", since, || {
+            About::object(wanted.path.display().to_string())
+                .by("mkdir, write")
+                .with(format!("in {hierarchies} hierarchies"))
+        });
         self.record.cgroup = Some(cgroup.record().clone());
         Ok(Some(cgroup))
     }
@@ -325,12 +325,12 @@ impl Making<'_> {
         }
         let made = made?;
         for note in made.notes() {
-            recorder.fallback("cgroup", || note.clone());
+            recorder.fallback("cgroup", || About::default().why(note.clone()));
         }
         let path = || made.record().dirs.last().map(|dir| dir.path.clone()).unwrap_or_default();
         recorder.step("cgroup", since, || {
             let job = systemd.job_time();
-            format!("`{}` by systemd (job {job:.1?}): `{}`", unit.names.unit, path())
+            About::object(unit.names.unit.clone()).by("systemd").with(format!("job {job:.1?}: `{}`", path()))
         });
         self.record.cgroup = Some(made.record().clone());
         // Where it is was not known before; a `create` that is killed from now on leaves that too.

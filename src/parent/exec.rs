@@ -33,7 +33,7 @@ use crate::plan::{CgroupManager, ChildPlan, Choices};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
 use crate::protocol::channel::Channel;
-use crate::protocol::event::{Recorder, Side};
+use crate::protocol::event::{About, Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
 use crate::state::{Record, StateRoot, Status};
@@ -82,15 +82,7 @@ pub struct Executed {
 /// # Errors
 /// A container that does not run, or what is wrong with the process.
 pub fn exec(request: &Request<'_>) -> Result<Executed> {
-    let mut recorder = request.trace.recorder()?;
-    let result = try_exec(request, &mut recorder);
-    if let Err(error) = &result {
-        recorder.error(error);
-    }
-    if let Err(e) = request.trace.write("exec", request.id, recorder.take()) {
-        log::warn!("{e}");
-    }
-    result
+    request.trace.traced("exec", request.id, |recorder| try_exec(request, recorder))
 }
 
 fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> {
@@ -130,6 +122,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     }
     super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0)?;
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
+    if request.trace.secrets {
+        recorder.step("environment", recorder.now(), || plan.process.env.join("\n"));
+    }
 
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
     let cgroup = match (cgroup, request.cgroups) {
@@ -160,7 +155,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
     let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
-    recorder.step("clone", since, || format!("pid {}", child.pid));
+    recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
 
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
@@ -233,7 +228,7 @@ fn spawn_in(
         Some(_) => spawn(&in_none),
         None => match (spawn(start), beside) {
             (Err(e), Some(init)) if e.errno() == Some(Errno::BUSY) => {
-                recorder.fallback("cgroup", || BESIDE.into());
+                recorder.fallback("cgroup", || About::default().why(BESIDE));
                 let beside = cgroup.beside(init, proc)?;
                 moved = beside.why_moved(proc)?;
                 spawn(&spawn::Start { cgroup: beside.into_fd().filter(|_| moved.is_none()), ..*start })
@@ -260,7 +255,7 @@ fn join(cgroup: &Cgroup, beside: Option<i32>, talk: &mut Conversation<'_>) -> Re
     };
     match (move_in(cgroup), beside) {
         (Err(e), Some(init)) if e.errno() == Some(Errno::BUSY) => {
-            talk.session.recorder.fallback("cgroup", || BESIDE.into());
+            talk.session.recorder.fallback("cgroup", || About::default().why(BESIDE));
             move_in(&cgroup.beside(init, talk.proc)?)
         }
         (joined, _) => joined,

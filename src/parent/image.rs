@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use crate::error::{Context, Result};
 use crate::plan::options::attr;
 use crate::procfs::Proc;
-use crate::protocol::event::Recorder;
+use crate::protocol::event::{About, Recorder};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Below procfs: a link that leads to the binary itself, wherever it is by now.
@@ -28,7 +28,7 @@ impl Image {
         match readonly_mount(proc) {
             Ok(mount) => Ok(Image(mount)),
             Err(why) => {
-                recorder.fallback("image", || format!("a sealed copy in memory: {why}"));
+                recorder.fallback("image", || About::default().by("a sealed copy in memory").why(why.to_string()));
                 copy(proc).context(|| "copy the binary into memory").map(Image)
             }
         }

@@ -18,9 +18,11 @@ use crate::plan::resources::Resources;
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
 use crate::protocol::channel::Channel;
+use crate::protocol::event::{About, Recorder, Side};
+use crate::protocol::journal;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
-use crate::state::{ContainerDir, Record, StateRoot, Status};
+use crate::state::{ContainerDir, ProcessId, Record, StateRoot, Status};
 
 /// A container, its record and its status.
 #[derive(Debug)]
@@ -159,8 +161,13 @@ impl Container {
         match (self.status, self.record.process) {
             (Status::Stopped, _) | (_, None) => Err(not_running()),
             (status, Some(process)) => {
-                crate::sys::signal::kill(process.pid, signal)
-                    .context(|| format!("kill {} with signal {signal}", process.pid))?;
+                let since = journal::now();
+                let killed = crate::sys::signal::kill(process.pid, signal)
+                    .context(|| format!("kill {} with signal {signal}", process.pid));
+                journal::ended("kill", since, &killed, || {
+                    About::object(format!("pid {}", process.pid)).by(format!("signal {signal}"))
+                });
+                killed?;
                 // A frozen process dies of SIGKILL only once it is thawed.
                 match (status, signal) {
                     (Status::Paused, libc::SIGKILL) => self.need_cgroup("thaw")?.thaw(),
@@ -192,6 +199,10 @@ fn not_running() -> Error {
 /// # Errors
 /// [`Kind::State`] for a container in another state; whatever keeps the payload from being executed.
 pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
+    trace.traced("start", id, |recorder| start_traced(state, id, trace.is_on(), recorder))
+}
+
+fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorder) -> Result<()> {
     let id = ContainerId::parse(id)?;
     let dir = state.open(&id)?;
     let lock = dir.lock()?;
@@ -204,7 +215,7 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
         }
     }
     let notify = Notify::listen(notify::wanted()?, &dir)?;
-    execute(&dir, &id, &record, trace, state.proc())?;
+    execute(&dir, &id, &record, trace, recorder, state.proc())?;
     drop(lock);
     run_poststart(&record, state)?;
     match (notify, record.process) {
@@ -213,15 +224,23 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
     }
 }
 
-fn execute(dir: &ContainerDir, id: &ContainerId, record: &Record, trace: &TraceFile, proc: &Proc) -> Result<()> {
+fn execute(
+    dir: &ContainerDir,
+    id: &ContainerId,
+    record: &Record,
+    trace: bool,
+    recorder: &mut Recorder,
+    proc: &Proc,
+) -> Result<()> {
     let pid = record.process.map_or(0, |process| process.pid);
     // First: who has been called can't be called again.
     let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid);
     let receiver = receiver.context(|| format!("start container `{id}`"))?;
     let channel = Channel::from_socket(dir.call()?);
-    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), trace.recorder()?);
+    let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
+    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), own);
     let converse = || {
-        session.send(ToChild::Start { trace: trace.is_on() }, &[])?;
+        session.send(ToChild::Start { trace }, &[])?;
         let executed = await_exec(&mut session, receiver, pid, proc);
         if executed.is_err() && record.listener.is_some() {
             // It has its filter by now, and nobody who answers its calls: it can't be started again.
@@ -230,12 +249,7 @@ fn execute(dir: &ContainerDir, id: &ContainerId, record: &Record, trace: &TraceF
         executed
     };
     let result = converse();
-    if let Err(error) = &result {
-        session.recorder.error(error);
-    }
-    if let Err(e) = trace.write("start", id.as_str(), session.recorder.take()) {
-        log::warn!("{e}");
-    }
+    std::mem::swap(recorder, &mut session.recorder);
     result.context(|| format!("start container `{id}`"))
 }
 
@@ -258,7 +272,11 @@ pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::State`] without `force` for one that runs; what can't be removed.
-pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
+pub fn delete(state: &StateRoot, id: &str, force: bool, trace: &TraceFile) -> Result<()> {
+    trace.traced("delete", id, |_| delete_traced(state, id, force))
+}
+
+fn delete_traced(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     let id = ContainerId::parse(id)?;
     let dir = match state.open(&id) {
         Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
@@ -273,7 +291,12 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
         // Killed before it wrote what it would make: it has made nothing else.
         return dir.remove();
     };
-    match settled(&dir, &record, force)? {
+    let since = journal::now();
+    let status = settled(&dir, &record, force)?;
+    journal::step("look", since, || {
+        About::object(record.process.map_or(String::new(), |p| format!("pid {}", p.pid))).with(status.name())
+    });
+    match status {
         Status::Stopped => {}
         Status::Created => end(&record, state.proc())?,
         _ if force => end(&record, state.proc())?,
@@ -286,7 +309,10 @@ pub fn delete(state: &StateRoot, id: &str, force: bool) -> Result<()> {
         clean::remove_cgroup(cgroup)?;
     }
     record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
-    dir.remove()?;
+    let since = journal::now();
+    let removed = dir.remove();
+    journal::ended("state remove", since, &removed, About::default);
+    removed?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
     crate::hooks::run_all("poststop", &record.poststop, &state, None, &record.hook_output);
     Ok(())
@@ -307,15 +333,26 @@ fn settled(dir: &ContainerDir, record: &Record, force: bool) -> Result<Status> {
 
 /// Kills the first process and waits until it is gone or a zombie.
 fn end(record: &Record, proc: &Proc) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(10);
     let Some(process) = record.process else { return Ok(()) };
-    match crate::sys::signal::kill(process.pid, libc::SIGKILL) {
+    let since = journal::now();
+    let killed = crate::sys::signal::kill(process.pid, libc::SIGKILL);
+    let about = |what: &'static str| move || About::object(format!("pid {}", process.pid)).by(what);
+    journal::call("kill", since, killed.as_ref().map(drop), about("SIGKILL"));
+    match killed {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(Error::call(format!("kill {}", process.pid), errno)),
     }
     if let Some(cgroup) = &record.cgroup {
         Cgroup::open(cgroup)?.kill_all(libc::SIGKILL)?;
     }
+    let since = journal::now();
+    let ended = await_end(process, proc);
+    journal::ended("await end", since, &ended, about("polled"));
+    ended
+}
+
+fn await_end(process: ProcessId, proc: &Proc) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(200);
     while process.is_alive(proc)? {

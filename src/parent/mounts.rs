@@ -14,6 +14,7 @@ use rustix::fs::CWD;
 use super::lifecycle::Container;
 use super::mapped::Mappings;
 use super::sources;
+use super::trace::TraceFile;
 use crate::child::{Places, live, with_mode_of_covered};
 use crate::error::{Context, Error, Result};
 use crate::filesystem;
@@ -25,19 +26,29 @@ use crate::plan::namespaces::{flag, proc_name};
 use crate::plan::options::{Attrs, attr};
 use crate::plan::sources::Source;
 use crate::procfs::Proc;
+use crate::protocol::event::Recorder;
 use crate::state::StateRoot;
 
 /// Adds mounts, in order: all, or none.
 ///
 /// # Errors
 /// A container that does not run; a mount that is wrong, or that the kernel refuses.
-pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>) -> Result<()> {
+pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>, trace: &TraceFile) -> Result<()> {
+    trace.traced("mounts add", id, |recorder| try_add(state, id, added, recorder))
+}
+
+fn try_add(state: &StateRoot, id: &str, added: Vec<Mount>, recorder: &mut Recorder) -> Result<()> {
+    let since = recorder.now();
     let container = Container::open(state, id)?;
     let lock = container.dir.lock()?;
     let proc = state.proc();
     let spec = container.dir.read_config()?;
     let host = Host::look_for_mounts(&spec, proc)?;
-    let plan = LivePlan::new(&spec, added, &container.record.state.bundle, &host)?;
+    let plan = LivePlan::new(&spec, added, &container.record.state.bundle, &host);
+    recorder.failed("plan", since, &plan, String::new);
+    let plan = plan?;
+    recorder.step("plan", since, || format!("{} mounts", plan.mounts.len()));
+    let since = recorder.now();
     let there = Namespaces::of(&container, proc)?;
     // What only the covered directory tells.
     let filesystems = plan.mounts.iter().map(|mount| with_mode(mount, &there)).collect::<Result<Vec<_>>>()?;
@@ -66,7 +77,8 @@ pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>) -> Result<()> {
         trees.push((mount, tree));
     }
     there.enter_mounts()?;
-    live::attach_all(&trees, plan.api, proc)?;
+    recorder.step("open sources", since, || format!("{} trees, and the container's namespaces joined", trees.len()));
+    live::attach_all(&trees, plan.api, proc, recorder)?;
     drop(lock);
     Ok(())
 }
@@ -75,7 +87,11 @@ pub fn add(state: &StateRoot, id: &str, added: Vec<Mount>) -> Result<()> {
 ///
 /// # Errors
 /// A container that does not run; a place where nothing is mounted.
-pub fn remove(state: &StateRoot, id: &str, removed: &[Mount]) -> Result<()> {
+pub fn remove(state: &StateRoot, id: &str, removed: &[Mount], trace: &TraceFile) -> Result<()> {
+    trace.traced("mounts remove", id, |recorder| try_remove(state, id, removed, recorder))
+}
+
+fn try_remove(state: &StateRoot, id: &str, removed: &[Mount], recorder: &mut Recorder) -> Result<()> {
     let container = Container::open(state, id)?;
     let lock = container.dir.lock()?;
     let destinations: Vec<PathBuf> = destinations(removed)?;
@@ -83,7 +99,7 @@ pub fn remove(state: &StateRoot, id: &str, removed: &[Mount]) -> Result<()> {
     there.enter_user()?;
     there.become_root()?;
     there.enter_mounts()?;
-    live::detach_all(&destinations, state.proc())?;
+    live::detach_all(&destinations, state.proc(), recorder)?;
     drop(lock);
     Ok(())
 }

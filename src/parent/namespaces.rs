@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Error, Result};
 use crate::plan::namespaces::{Join, Namespaces, flag, proc_name};
 use crate::procfs::Proc;
-use crate::protocol::event::Recorder;
+use crate::protocol::event::{About, Recorder};
 
 /// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it.
 pub(super) struct Joined {
@@ -181,8 +181,9 @@ impl InMountNamespace {
                 Ok(there)
             }
             Err(nix::errno::Errno::EPERM) => {
-                recorder
-                    .fallback("mount namespace", || "setns: EPERM: sources are opened where this process is".into());
+                recorder.fallback("mount namespace", || {
+                    About::default().by("sources are opened where this process is").why("setns: EPERM")
+                });
                 Ok(InMountNamespace(None))
             }
             Err(errno) => Err(errno).context(|| "setns to the container's mount namespace"),

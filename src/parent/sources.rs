@@ -25,6 +25,8 @@ use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
 use crate::plan::strategy::SourcesFrom;
 use crate::procfs::Proc;
 use crate::protocol::codec::{FDS_CAP, FRAME_CAP};
+use crate::protocol::event::About;
+use crate::protocol::journal;
 use crate::protocol::{Slot, ToChild};
 
 /// Opens all sources of the plan where the plan says, and sends them, in batches that fit the limit of open files. What
@@ -184,7 +186,9 @@ impl<'a> Opener<'a> {
                 let tree = match pin {
                     Some(pin) => {
                         let why = || format!("`{pin}` keeps a mount namespace, which no attached tree may hold");
-                        talk.session.recorder.fallback("opened in a copy of the mount namespace", why);
+                        talk.session.recorder.fallback("open source", || {
+                            About::object(path.display().to_string()).by("in a copy of the mount namespace").why(why())
+                        });
                         namespaces::in_copy(self.proc, || open_tree(CWD, path, *recursive, *nofollow))
                     }
                     None => open_tree(CWD, path, *recursive, *nofollow).map_err(|e| {
@@ -208,11 +212,12 @@ impl<'a> Opener<'a> {
     }
 
     fn map(&mut self, tree: OwnedFd, wanted: Option<&Idmapped>) -> Result<OwnedFd> {
-        let map = |wanted| {
-            let own = (self.plan.maps_at_clone(), self.pid);
-            self.mappings.map(tree.as_fd(), wanted, own, self.proc)
-        };
-        wanted.map_or(Ok(()), map).map(|()| tree)
+        let Some(wanted) = wanted else { return Ok(tree) };
+        let since = journal::now();
+        let own = (self.plan.maps_at_clone(), self.pid);
+        let mapped = self.mappings.map(tree.as_fd(), wanted, own, self.proc);
+        journal::ended("map ids", since, &mapped, || About::default().by("MOUNT_ATTR_IDMAP").with(wanted.describe()));
+        mapped.map(|()| tree)
     }
 
     fn device(&mut self, index: usize) -> Result<OwnedFd> {

@@ -10,7 +10,7 @@ use rustix::process::WaitOptions;
 use super::image::Image;
 use crate::error::{Context, Error, Result};
 use crate::protocol::channel::Channel;
-use crate::protocol::event::Recorder;
+use crate::protocol::event::{About, Recorder};
 use crate::sys::clone::{Spawn, Spawned, spawn};
 
 /// What decides how the child is started.
@@ -79,7 +79,8 @@ impl Child {
     /// Says in the trace that it was not, and why: `moved`, or else the lack of the call.
     pub(super) fn record_late_join(&self, moved: Option<String>, recorder: &mut Recorder) {
         if !self.in_cgroup() {
-            recorder.fallback("cgroup", || moved.unwrap_or_else(|| "no clone3: joined by cgroup.procs".into()));
+            let why = || moved.unwrap_or_else(|| "no clone3".into());
+            recorder.fallback("cgroup", || About::default().by("joined by cgroup.procs").why(why()));
         }
     }
 

@@ -1,13 +1,19 @@
-//! Writes the trace file: JSON lines, a header for each command, then its events in the order of their times.
+//! Where the events of a command go: JSON lines, a header for each command, then its events in the order of their times.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::protocol::event::{Event, Recorder, Side, VERSION};
+use crate::plan::id::ContainerId;
+use crate::protocol::event::{Event, Limits, Recorder, Side, VERSION};
+use crate::protocol::journal;
 
 /// The first line of each command's part of a trace file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,60 +26,186 @@ pub struct Header {
     pub id: String,
     /// When the command began, on the clock of the events.
     pub at_us: u64,
+    /// When it ended, by the calendar: RFC 3339.
+    #[serde(default)]
+    pub time: String,
+    /// The version of the runtime.
+    #[serde(default)]
+    pub program: String,
+    /// How many of its oldest events were dropped.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
-/// Where a command's events go; nowhere without `--trace`.
+/// Where the events of commands go; by default nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct TraceFile(Option<PathBuf>);
+pub struct TraceFile {
+    /// All of every command to this file.
+    pub file: Option<PathBuf>,
+    /// All of every command to a file of the container's own in this directory, `ID.jsonl`.
+    pub dir: Option<PathBuf>,
+    /// Those of a `create`, `run`, `start` or `exec` that fails to a file of its own in this directory.
+    pub on_error: Option<PathBuf>,
+    /// Values of environments too.
+    pub secrets: bool,
+}
+
+/// The files of one command, opened before it does anything: it may end in another mount namespace.
+struct Sinks {
+    files: Vec<(File, PathBuf)>,
+    on_error: Option<(OwnedFd, PathBuf)>,
+}
 
 impl TraceFile {
     /// A trace to a file, which is made or appended to, or none.
-    pub fn new(path: Option<PathBuf>) -> TraceFile {
-        TraceFile(path.filter(|p| !p.as_os_str().is_empty()))
+    pub fn new(file: Option<PathBuf>) -> TraceFile {
+        TraceFile { file: file.filter(|p| !p.as_os_str().is_empty()), ..TraceFile::default() }
     }
 
-    /// Whether events are wanted: for the file, or for `--debug`.
+    /// Whether events are wanted: for a file, or for `--debug`.
     pub fn is_on(&self) -> bool {
-        self.0.is_some() || log::log_enabled!(log::Level::Debug)
+        self.is_whole() || self.on_error.is_some()
     }
 
-    /// The parent's recorder.
+    /// Whether they are wanted whatever becomes of the command.
+    fn is_whole(&self) -> bool {
+        self.file.is_some() || self.dir.is_some() || log::log_enabled!(log::Level::Debug)
+    }
+
+    /// Runs a command of a container with a recorder, and writes what it recorded, with the error that ended it last.
     ///
     /// # Errors
-    /// A file that can't be written: better now than after the container is made.
-    pub fn recorder(&self) -> Result<Recorder> {
-        if let Some(path) = &self.0 {
-            append(path, "").context(|| format!("write the trace `{}`", path.display()))?;
+    /// The command's; before it has done anything, a file that can't be written.
+    pub fn traced<T>(&self, command: &str, id: &str, run: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
+        // The others say all there is to know in their error.
+        let rings = matches!(command, "create" | "run" | "start" | "exec");
+        if !self.is_whole() && !(rings && self.on_error.is_some()) {
+            return run(&mut Recorder::new(Side::Parent, false));
         }
-        Ok(Recorder::new(Side::Parent, self.is_on()))
+        let sinks = self.open(id, rings)?;
+        let limits = if self.is_whole() { Limits::NONE } else { Limits::RING };
+        let mut recorder = Recorder::new(Side::Parent, true).within(limits);
+        let result = run(&mut recorder);
+        if let Err(error) = &result {
+            recorder.error(error);
+        }
+        let (events, dropped) = (recorder.take(), recorder.dropped());
+        journal::turn_off();
+        match sinks.write(command, id, events, dropped, result.is_err()) {
+            Ok(None) => result,
+            Ok(Some(file)) => result.map_err(|e| e.also_advise(format!("its trace is in `{}`", file.display()))),
+            Err(e) => {
+                // The container runs; a trace that can't be written is worth a word, not the container.
+                log::warn!("{e}");
+                result
+            }
+        }
     }
 
-    /// Appends a command's events.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn write(&self, command: &str, id: &str, mut events: Vec<Event>) -> Result<()> {
+    fn open(&self, id: &str, rings: bool) -> Result<Sinks> {
+        let mut paths: Vec<PathBuf> = self.file.iter().cloned().collect();
+        // An ID that is none is refused by the command, and names no file before.
+        if let Some(dir) = self.dir.as_ref().filter(|_| ContainerId::parse(id).is_ok()) {
+            make_dir(dir)?;
+            paths.push(dir.join(format!("{id}.jsonl")));
+        }
+        let open = |path: PathBuf| Ok((append(&path).context(|| writing(&path))?, path));
+        let files = paths.into_iter().map(open).collect::<Result<_>>()?;
+        let on_error = self.on_error.as_ref().filter(|_| rings).map(|dir| {
+            make_dir(dir)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(dir, flags, Mode::empty()).context(|| writing(dir))?;
+            Ok::<_, Error>((fd, dir.clone()))
+        });
+        Ok(Sinks { files, on_error: on_error.transpose()? })
+    }
+}
+
+impl Sinks {
+    /// Writes a command's events. Returns the file of the failure, if there is one.
+    fn write(
+        self,
+        command: &str,
+        id: &str,
+        mut events: Vec<Event>,
+        dropped: u64,
+        failed: bool,
+    ) -> Result<Option<PathBuf>> {
         // The child's events came in batches.
         events.sort_by_key(|event| event.at_us);
         for event in &events {
-            log::debug!("{:?} {:?} {} {} ({} µs)", event.side, event.event, event.name, event.detail, event.took_us);
+            log::debug!("{}", plain(event));
         }
-        let Some(path) = &self.0 else { return Ok(()) };
-        let at_us = events.first().map_or(0, |event| event.at_us);
-        let header = Header { trace_version: VERSION, command: command.into(), id: id.into(), at_us };
+        let on_error = self.on_error.filter(|_| failed);
+        if self.files.is_empty() && on_error.is_none() {
+            return Ok(None);
+        }
+        let at_us = events.iter().map(|event| event.at_us).min().unwrap_or(0);
+        let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let program = concat!("tandem ", env!("CARGO_PKG_VERSION"));
+        let header = Header {
+            trace_version: VERSION,
+            command: command.into(),
+            id: id.into(),
+            at_us,
+            time: now.clone(),
+            program: program.into(),
+            dropped,
+        };
         let mut text = line(&header)?;
         for event in &events {
             text.push_str(&line(event)?);
         }
-        append(path, &text).context(|| format!("write the trace `{}`", path.display()))
+        // In one write, so that commands that run at the same time don't mix their lines.
+        for (mut file, path) in self.files {
+            file.write_all(text.as_bytes()).context(|| writing(&path))?;
+        }
+        let Some((dir, path)) = on_error else { return Ok(None) };
+        let safe_id = if ContainerId::parse(id).is_ok() { id } else { "unnamed" };
+        let name = format!("{safe_id}-{command}-{now}-{}.jsonl", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let path = path.join(&name);
+        let file = rustix::fs::openat(dir.as_fd(), &name, flags, Mode::from_raw_mode(0o600));
+        File::from(file.context(|| writing(&path))?).write_all(text.as_bytes()).context(|| writing(&path))?;
+        Ok(Some(path))
     }
 }
 
-/// In one write, so that commands that run at the same time don't mix their lines.
-fn append(path: &Path, text: &str) -> std::io::Result<()> {
-    OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
+/// An event on a line, as `--debug` tells it; not yet safe for a terminal.
+fn plain(event: &Event) -> String {
+    let Event { side, event: sort, name, object, mechanism, why, detail, took_us, .. } = event;
+    let words = [object, &**mechanism, why, detail].into_iter().filter(|word| !word.is_empty());
+    let words = words.map(|word| word.escape_debug().to_string()).collect::<Vec<_>>().join("; ");
+    format!("{side:?} {sort:?} {name} {words} ({took_us} µs)")
 }
 
-fn line(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map(|json| json + "\n").map_err(|e| Error::system(e.to_string()))
+/// What is in it is for who made it: paths, and values if they were asked for.
+fn append(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e).context(|| writing(dir)),
+        _ => Ok(()),
+    }
+}
+
+fn writing(path: &Path) -> String {
+    format!("write the trace `{}`", path.display())
+}
+
+/// A value as a line. A terminal that is shown the file must not take a byte of it for a command.
+pub(crate) fn line(value: &impl Serialize) -> Result<String> {
+    let mut json = serde_json::to_string(value).map_err(|e| Error::system(e.to_string()))?;
+    if json.bytes().any(|b| !b.is_ascii() || b == 0x7f) {
+        let escape = |c: char| match c {
+            // serde_json has escaped those below.
+            '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        json = json.chars().map(escape).collect();
+    }
+    json.push('\n');
+    Ok(json)
 }

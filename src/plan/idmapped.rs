@@ -22,6 +22,20 @@ pub struct Idmapped {
     pub recursive: bool,
 }
 
+impl Idmapped {
+    /// For the trace: the lines, as user_namespaces(7) has them, or whose they are.
+    pub fn describe(&self) -> String {
+        let lines = |maps: &[IdMap]| {
+            let line = |map: &IdMap| format!("{} {} {}", map.container, map.host, map.size);
+            maps.iter().map(line).collect::<Vec<_>>().join(", ")
+        };
+        match &self.by {
+            Mapping::Lines(maps) => format!("users {}; groups {}", lines(&maps.uid), lines(&maps.gid)),
+            Mapping::Joined(path) => format!("as `{}`", path.display()),
+        }
+    }
+}
+
 /// Where a mapping comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Mapping {

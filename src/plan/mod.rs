@@ -5,6 +5,7 @@
 pub mod annotations;
 pub mod cgroup;
 mod container;
+mod describe;
 pub mod devices;
 pub mod findings;
 pub mod hooks;

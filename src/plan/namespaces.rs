@@ -36,6 +36,13 @@ pub fn proc_name(flag: u32) -> &'static str {
     }
 }
 
+/// The names of several `CLONE_NEW*` flags, for people.
+pub fn names(flags: u32) -> String {
+    let all = [flag::USER, flag::MOUNT, flag::PID, flag::NET, flag::IPC, flag::UTS, flag::CGROUP, flag::TIME];
+    let names: Vec<_> = all.into_iter().filter(|flag| flags & flag != 0).map(proc_name).collect();
+    if names.is_empty() { "none".into() } else { names.join(" ") }
+}
+
 /// A namespace to join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Join {

@@ -8,6 +8,7 @@ use super::hooks::Hooks;
 use super::host::Host;
 use super::namespaces::{Namespaces, flag};
 use crate::error::{Error, Result};
+use crate::protocol::event::About;
 
 /// The environment variable that asks for another strategy than the best: `namespace`, `pivot` or `mount`.
 pub const OVERRIDE: &str = "TANDEM_MOUNT_STRATEGY";
@@ -217,6 +218,14 @@ impl MountStrategy {
         };
         let why = if self.why.is_empty() { String::new() } else { format!("; {}", self.why) };
         format!("{}: {how}{why}", self.strategy.name())
+    }
+
+    /// For the trace, in its fields: the strategy, what it does, and why not another.
+    pub fn about(&self) -> About {
+        let text = self.describe();
+        let how = text.split_once(": ").map_or("", |(_, how)| how);
+        let how = how.strip_suffix(&format!("; {}", self.why)).unwrap_or(how);
+        About::object(self.strategy.name()).by(how.to_owned()).why(self.why.clone())
     }
 }
 

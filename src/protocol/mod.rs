@@ -8,6 +8,7 @@
 pub mod channel;
 pub mod codec;
 pub mod event;
+pub(crate) mod journal;
 pub mod message;
 pub mod sequence;
 pub mod session;

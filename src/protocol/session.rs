@@ -123,11 +123,16 @@ impl ChildSession {
     /// # Errors
     /// The channel's.
     pub fn flush_trace(&mut self) -> Result<()> {
-        // Few enough events to a frame that long paths and mount options can't fill it.
-        const EVENTS_A_FRAME: usize = 8;
-        let events = self.recorder.take();
-        for chunk in events.chunks(EVENTS_A_FRAME) {
-            self.channel.send(&ToParent::Trace(chunk.to_vec()), &[])?;
+        let mut events = self.recorder.take().into_iter().peekable();
+        while let Some(first) = events.next() {
+            let mut size = first.size();
+            let mut frame = vec![first];
+            // As many as a frame holds.
+            while let Some(event) = events.next_if(|event| size + event.size() < PART_SIZE) {
+                size += event.size();
+                frame.push(event);
+            }
+            self.channel.send(&ToParent::Trace(frame), &[])?;
         }
         Ok(())
     }

@@ -1,0 +1,100 @@
+//! A trace as Chrome trace events, which Perfetto and chrome://tracing open: steps as slices, messages as arrows.
+
+use serde_json::{Value, json};
+
+use super::read::Section;
+use super::summary::Summary;
+use super::text::sort;
+use crate::protocol::event::{Event, Side, Sort};
+
+pub(super) fn json(sections: &[Section]) -> String {
+    let start = sections.iter().map(|section| Summary::of(section).start).min().unwrap_or(0);
+    let events = sections.iter().enumerate().flat_map(|(n, section)| of_section(n, section, start));
+    let events: Vec<Value> = events.collect();
+    format!("{}\n", json!({"traceEvents": events, "displayTimeUnit": "ms"}))
+}
+
+/// Each side of each command is a process there: in their own pid namespaces two may have the same number.
+fn process(n: usize, side: Side) -> usize {
+    n * 2 + if side == Side::Parent { 1 } else { 2 }
+}
+
+fn of_section(n: usize, section: &Section, start: u64) -> Vec<Value> {
+    let summary = Summary::of(section);
+    let header = &section.header;
+    let mut all = vec![];
+    for (side, name) in [(Side::Parent, "parent"), (Side::Child, "child")] {
+        let Some(first) = section.events.iter().find(|event| event.side == side) else { continue };
+        let pid = process(n, side);
+        let named =
+            |what: &str, name: String| json!({"ph": "M", "name": what, "pid": pid, "tid": 1, "args": {"name": name}});
+        all.push(named("process_name", format!("{} {}: {name}", header.command, header.id)));
+        all.push(named("thread_name", format!("{name}, pid {}", first.pid)));
+        all.push(json!({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}));
+    }
+    for event in &section.events {
+        all.push(slice(n, event, start));
+    }
+    let mut arrows: Vec<_> = summary.arrows.iter().collect();
+    arrows.sort();
+    for (from, to) in arrows {
+        let id = n * 1_000_000 + from;
+        for (ph, event) in [("s", &section.events[*from]), ("f", &section.events[*to])] {
+            let (ts, pid) = (event.at_us - start, process(n, event.side));
+            let mut arrow =
+                json!({"ph": ph, "id": id, "name": event.name, "cat": "message", "ts": ts, "pid": pid, "tid": 1});
+            if ph == "f" {
+                // It ends at the slice around it, not at the next one.
+                arrow["bp"] = "e".into();
+            }
+            all.push(arrow);
+        }
+    }
+    all
+}
+
+fn slice(n: usize, event: &Event, start: u64) -> Value {
+    let name =
+        if event.object.is_empty() { event.name.to_string() } else { format!("{} {}", event.name, event.object) };
+    let args = json!({
+        "object": event.object, "mechanism": event.mechanism, "why": event.why, "detail": event.detail,
+        "fds": event.fds, "pid": event.pid,
+    });
+    let (ts, pid) = (event.at_us.saturating_sub(start), process(n, event.side));
+    let mut value = json!({"name": name, "cat": sort(event.event), "ts": ts, "pid": pid, "tid": 1, "args": args});
+    match event.event {
+        Sort::Fallback | Sort::Error | Sort::Refused if event.took_us == 0 => {
+            value["ph"] = "i".into();
+            value["s"] = "p".into();
+        }
+        _ => {
+            value["ph"] = "X".into();
+            // An arrow needs a slice that it begins in.
+            value["dur"] = event.took_us.max(1).into();
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::tests::{event, section};
+    use super::*;
+
+    #[test]
+    fn steps_are_slices_and_messages_arrows() {
+        let text = json(&[section(vec![
+            event(Side::Parent, Sort::Step, "plan", 100, 50),
+            event(Side::Parent, Sort::Send, "Plan", 160, 0),
+            event(Side::Child, Sort::Receive, "Plan", 170, 0),
+            event(Side::Child, Sort::Error, "failed", 180, 0),
+        ])]);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let events = value["traceEvents"].as_array().unwrap();
+        let of = |ph: &str| events.iter().filter(|e| e["ph"] == ph).collect::<Vec<_>>();
+        assert_eq!((of("X").len(), of("i").len(), of("s").len(), of("f").len(), of("M").len()), (3, 1, 1, 1, 6));
+        assert_eq!((&of("X")[0]["ts"], &of("X")[0]["dur"]), (&json!(0), &json!(50)));
+        assert_eq!(of("s")[0]["id"], of("f")[0]["id"]);
+        assert_ne!(of("s")[0]["pid"], of("f")[0]["pid"]);
+    }
+}

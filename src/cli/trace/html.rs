@@ -1,0 +1,237 @@
+//! A trace as one HTML page: the ladder, a timeline, all that is known of each event. It needs no network, and without
+//! scripts it lacks only the search.
+
+use super::paint::{duration, safe};
+use super::read::Section;
+use super::summary::{Mark, Summary};
+use super::text::{fds, side, sort, title, words};
+use crate::protocol::event::{Event, Side, Sort};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+pub(super) fn page(sections: &[Section]) -> String {
+    let names = sections.iter().map(|s| format!("{} {}", s.header.command, s.header.id)).collect::<Vec<_>>().join(", ");
+    let body: String = sections.iter().map(of_section).collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src \
+         'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>Trace of {}</title>\n\
+         <style>\n{STYLE}</style></head><body>\n{FILTER}{body}<script>\n{SCRIPT}</script></body></html>\n",
+        escape(&names)
+    )
+}
+
+/// What the style sheet hides by, without a script; the search is the script's to show.
+const FILTER: &str = "<form id=\"filter\"><label><input type=\"checkbox\" id=\"marked\"> only slow, fallback, refused and \
+     failed</label> <label><input type=\"checkbox\" id=\"messages\" checked> messages</label> \
+     <input type=\"search\" id=\"search\" placeholder=\"search\" hidden></form>\n";
+
+fn of_section(section: &Section) -> String {
+    let summary = Summary::of(section);
+    let rows: String = (0..section.events.len()).filter(|i| !summary.is_echo(*i)).map(|i| row(&summary, i)).collect();
+    format!(
+        "<section>\n<h1>{}</h1>\n{}{}<table class=\"ladder\"><thead><tr><th>at</th><th></th><th>parent</th><th></th>\
+         <th>child</th></tr></thead><tbody>\n{rows}</tbody></table>\n</section>\n",
+        escape(&title(&summary)),
+        head(&summary),
+        timeline(&summary),
+    )
+}
+
+/// What a person looks for first.
+fn head(summary: &Summary<'_>) -> String {
+    let events = &summary.section.events;
+    let mut text = String::from("<dl>");
+    text.push_str("<dt>slowest</dt>");
+    for (i, own) in &summary.slowest {
+        let class = if summary.slow(*i).is_some() { " class=\"slow\"" } else { "" };
+        let event = &events[*i];
+        let what = format!("{} {} {}", side(event.side), safe(&event.name), safe(&event.object));
+        let (own, share) = (duration(*own), summary.share(*own));
+        text.push_str(&format!("<dd{class}><b>{own}</b> {share}% {}</dd>", escape(&what)));
+    }
+    text.push_str("<dt>fallbacks</dt>");
+    let fallbacks = summary.fallbacks();
+    for event in &fallbacks {
+        text.push_str(&format!("<dd class=\"fallback\">{} {}</dd>", side(event.side), escape(&words(event))));
+    }
+    text.push_str(if fallbacks.is_empty() { "<dd>none</dd>" } else { "" });
+    text.push_str("<dt>error</dt>");
+    match summary.error() {
+        None => text.push_str("<dd>none</dd>"),
+        Some((step, last)) => {
+            let place = format!("{} {} {}", side(step.side), safe(&step.name), safe(&step.object));
+            text.push_str(&format!("<dd class=\"failed\"><b>{}</b></dd>", escape(&place)));
+            text.push_str(&format!("<dd class=\"failed\">{}</dd>", escape(&safe(&last.detail))));
+            if !last.why.is_empty() {
+                text.push_str(&format!("<dd>what to do: {}</dd>", escape(&safe(&last.why))));
+            }
+        }
+    }
+    text + "</dl>\n"
+}
+
+/// The width of the timeline, and the height of one of its lines, in its own units.
+const WIDTH: u64 = 1000;
+const LINE: usize = 16;
+
+/// Each side's steps as bars, those that run within another below it; messages as lines from side to side.
+fn timeline(summary: &Summary<'_>) -> String {
+    let (parent, child) = (lanes(summary, Side::Parent), lanes(summary, Side::Child));
+    let depth = |bars: &[(usize, usize)]| bars.iter().map(|(_, lane)| lane + 1).max().unwrap_or(1);
+    let (above, gap) = (depth(&parent) * LINE, 3 * LINE);
+    let height = above + gap + depth(&child) * LINE;
+    let x = |us: u64| us.saturating_sub(summary.start) as f64 * WIDTH as f64 / summary.total.max(1) as f64;
+    let mut text = format!(
+        "<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"timeline\" style=\"height:{height}px\">\n"
+    );
+    for (bars, top) in [(&parent, 0), (&child, above + gap)] {
+        for (i, lane) in bars {
+            let event = &summary.section.events[*i];
+            let (left, width) = (x(event.at_us), (x(event.at_us + event.took_us) - x(event.at_us)).max(1.5));
+            let (y, class, height) = (top + lane * LINE, class(summary, *i), LINE - 2);
+            let tip = tip(event);
+            text.push_str(&format!(
+                "<a href=\"#{}\"><rect class=\"{class}\" x=\"{left:.2}\" y=\"{y}\" width=\"{width:.2}\" \
+                 height=\"{height}\"><title>{tip}</title></rect></a>\n",
+                anchor(summary, *i)
+            ));
+        }
+    }
+    let mut arrows: Vec<_> = summary.arrows.iter().collect();
+    arrows.sort();
+    for (from, to) in arrows {
+        let (from, to) = (&summary.section.events[*from], &summary.section.events[*to]);
+        let y = |event: &Event| if event.side == Side::Parent { above } else { above + gap };
+        let (x1, y1, x2, y2) = (x(from.at_us), y(from), x(to.at_us), y(to));
+        let tip = tip(from);
+        text.push_str(&format!(
+            "<line class=\"message\" x1=\"{x1:.2}\" y1=\"{y1}\" x2=\"{x2:.2}\" y2=\"{y2}\"><title>{tip}</title></line>\n"
+        ));
+    }
+    format!(
+        "<div class=\"scale\"><span>parent above, child below</span><span>{}</span></div>\n{text}</svg>\n",
+        duration(summary.total)
+    )
+}
+
+fn tip(event: &Event) -> String {
+    escape(&format!("{} ({})", words(event), duration(event.took_us)))
+}
+
+/// The steps of a side, each with the line it is drawn on.
+fn lanes(summary: &Summary<'_>, side: Side) -> Vec<(usize, usize)> {
+    let drawn = |event: &Event| event.side == side && !matches!(event.event, Sort::Send | Sort::Receive);
+    let mut steps: Vec<_> = summary.section.events.iter().enumerate().filter(|(_, event)| drawn(event)).collect();
+    steps.sort_by_key(|(_, event)| (event.at_us, std::cmp::Reverse(event.took_us)));
+    let mut busy: Vec<u64> = vec![];
+    let mut lanes = vec![];
+    for (i, event) in steps {
+        let free = busy.iter().position(|until| *until <= event.at_us).unwrap_or(busy.len());
+        if free == busy.len() {
+            busy.push(0);
+        }
+        busy[free] = event.at_us + event.took_us.max(1);
+        lanes.push((i, free));
+    }
+    lanes
+}
+
+fn class(summary: &Summary<'_>, index: usize) -> &'static str {
+    match summary.mark(index) {
+        Mark::None => "step",
+        Mark::Slow(_) => "slow",
+        Mark::Fallback => "fallback",
+        Mark::Refused => "refused",
+        Mark::Failed => "failed",
+    }
+}
+
+/// Of an event's row, on a page that may have several commands.
+fn anchor(summary: &Summary<'_>, index: usize) -> String {
+    format!("e{}-{index}", summary.section.header.at_us)
+}
+
+fn row(summary: &Summary<'_>, index: usize) -> String {
+    let event = &summary.section.events[index];
+    let at = event.at_us.saturating_sub(summary.start) as f64 / 1000.0;
+    let mark = summary.mark(index).text();
+    let is_message = matches!(event.event, Sort::Send | Sort::Receive);
+    let class = if is_message { "message" } else { class(summary, index) };
+    let took = if event.took_us > 0 { duration(event.took_us) } else { String::new() };
+    let what = escape(format!("{} {}", safe(&event.name), safe(&event.object)).trim_end());
+    let shown = format!("<details><summary>{what} <b>{took}</b></summary>{}</details>", fields(event));
+    let to_child = (event.event == Sort::Send) == (event.side == Side::Parent);
+    let cells = match (is_message, event.side) {
+        (true, _) if to_child => format!("<td></td><td class=\"arrow right\">{shown}</td><td></td>"),
+        (true, _) => format!("<td></td><td class=\"arrow left\">{shown}</td><td></td>"),
+        (_, Side::Parent) => format!("<td class=\"dot\">{shown}</td><td></td><td></td>"),
+        (_, Side::Child) => format!("<td></td><td></td><td class=\"dot\">{shown}</td>"),
+    };
+    let id = anchor(summary, index);
+    format!("<tr id=\"{id}\" class=\"{class}\"><td>{at:.3}&nbsp;ms</td><td class=\"mark\">{mark}</td>{cells}</tr>\n")
+}
+
+/// Every field that says something.
+fn fields(event: &Event) -> String {
+    let (sort, side, pid, fds) = (sort(event.event), side(event.side), event.pid.to_string(), fds(event));
+    let why = if event.event == Sort::Error { "what to do" } else { "because" };
+    let all = [
+        ("event", sort),
+        ("side", side),
+        ("pid", &pid),
+        ("object", &event.object),
+        ("by", &event.mechanism),
+        (why, &event.why),
+        ("detail", &event.detail),
+        ("fds", &fds),
+    ];
+    let said = all.into_iter().filter(|(_, text)| !text.is_empty());
+    let text: String = said.map(|(name, text)| format!("<i>{name}</i> {}<br>", escape(&safe(text)))).collect();
+    format!("<p>{text}</p>")
+}
+
+/// As text of HTML, and as an attribute's value.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::tests::{event, section};
+    use super::*;
+
+    #[test]
+    fn a_name_is_text_and_nothing_else() {
+        let mut named = event(Side::Child, Sort::Error, "mount", 0, 10);
+        (named.object, named.why) = ("<script>alert('x')</script>\" onload=\"x".into(), "a & b\x1b[31m".into());
+        let page = page(&[section(vec![named])]);
+        assert_eq!(page.matches("<script>").count(), 1, "its own");
+        assert!(!page.contains("\" onload") && !page.contains('\x1b'), "{page}");
+        assert!(page.contains("&lt;script&gt;") && page.contains("a &amp; b"), "{page}");
+    }
+
+    #[test]
+    fn steps_at_the_same_time_are_on_lines_of_their_own() {
+        let section = section(vec![
+            event(Side::Parent, Sort::Step, "cgroup", 0, 100),
+            event(Side::Parent, Sort::Step, "cgroup write", 10, 20),
+            event(Side::Parent, Sort::Step, "cgroup write", 40, 20),
+            event(Side::Parent, Sort::Step, "clone", 100, 20),
+        ]);
+        assert_eq!(lanes(&Summary::of(&section), Side::Parent), [(0, 0), (1, 1), (2, 1), (3, 0)]);
+    }
+}

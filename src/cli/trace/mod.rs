@@ -1,0 +1,107 @@
+//! `trace`: draws what `--trace` has written, and compares two of them.
+
+mod chrome;
+mod diff;
+mod html;
+mod ladder;
+mod paint;
+mod read;
+mod summary;
+mod text;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use self::paint::{Color, Paint};
+use self::read::Section;
+use super::print;
+use crate::error::{Context, Result};
+
+#[derive(Args, Debug)]
+pub(super) struct Trace {
+    #[command(subcommand)]
+    command: TraceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TraceCommand {
+    /// Draw a trace: what happened, what was slow, what fell back, what failed
+    Show(Show),
+    /// Compare two traces: what changed, what got slower
+    Diff(Diff),
+}
+
+#[derive(Args, Debug)]
+struct Show {
+    /// As a drawing, a line an event, JSON lines of the newest version, or what Perfetto and chrome://tracing open
+    #[arg(long, value_enum, default_value_t = Format::Ladder)]
+    format: Format,
+    /// Write one HTML page to this file instead
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Only this command: create, start, ...
+    #[arg(long)]
+    command: Option<String>,
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// What --trace has written
+    file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Diff {
+    /// Only this command: create, start, ...
+    #[arg(long)]
+    command: Option<String>,
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// The trace before
+    before: PathBuf,
+    /// The trace after
+    after: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Ladder,
+    Text,
+    Json,
+    Chrome,
+}
+
+impl Trace {
+    pub(super) fn run(&self) -> Result<()> {
+        match &self.command {
+            TraceCommand::Show(show) => show.run(),
+            TraceCommand::Diff(diff) => diff.run(),
+        }
+    }
+}
+
+impl Show {
+    fn run(&self) -> Result<()> {
+        let sections = read::file(&self.file, self.command.as_deref())?;
+        if let Some(page) = &self.html {
+            return std::fs::write(page, html::page(&sections)).context(|| format!("write `{}`", page.display()));
+        }
+        let paint = Paint::new(self.color);
+        let each = |draw: &dyn Fn(&Section) -> String| sections.iter().map(draw).collect::<String>();
+        print(&match self.format {
+            Format::Ladder => each(&|section| ladder::draw(section, paint, paint::width())),
+            Format::Text => each(&text::lines),
+            Format::Json => read::json(&sections)?,
+            Format::Chrome => chrome::json(&sections),
+        })
+    }
+}
+
+impl Diff {
+    fn run(&self) -> Result<()> {
+        let only = self.command.as_deref();
+        let (before, after) = (read::file(&self.before, only)?, read::file(&self.after, only)?);
+        print(&diff::compare(&before, &after, Paint::new(self.color))?)
+    }
+}

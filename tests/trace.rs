@@ -92,7 +92,7 @@ fn every_message_and_step_is_there_with_time_side_and_descriptors() {
     // The root, the one source and the six devices ride with the mounts; before Linux 6.15 no node can be taken of a file
     // system that is mounted nowhere, and it is said that they go by path.
     let mounts = events.iter().filter(|e| e["side"] == "child" && e["event"] == "receive" && e["name"] == "Mounts");
-    let by_path = events.iter().any(|e| e["event"] == "fallback" && e["name"] == "devices by path");
+    let by_path = events.iter().any(|e| e["event"] == "fallback" && e["name"] == "devices");
     assert!(mounts.map(fds).sum::<usize>() >= if by_path { 2 } else { 8 }, "{events:#?}");
 }
 
@@ -190,10 +190,10 @@ fn a_way_around_a_lacking_call_is_in_the_trace() {
     let lacking = common::seccomp::without(&["open_tree"], rustix::io::Errno::NOSYS, || traced_run(&mut case));
     let told = |events: &[Value]| -> Vec<String> {
         let fallbacks = events.iter().filter(|e| e["event"] == "fallback");
-        fallbacks.map(|e| format!("{}: {}", e["name"], e["detail"])).collect()
+        fallbacks.map(|e| format!("{}: {} {}", e["name"], e["mechanism"], e["why"])).collect()
     };
     // A kernel of before 6.15 has these to go around by itself.
-    let old = |line: &&String| line.starts_with("\"image\"") || line.starts_with("\"devices by path\"");
+    let old = |line: &&String| line.starts_with("\"image\"") || line.starts_with("\"devices\"");
     assert_eq!(told(&whole).iter().find(|line| !old(line)), None, "nothing to go around here: {whole:#?}");
     let more = told(&lacking).into_iter().filter(|line| line.contains("open_tree") && !told(&whole).contains(line));
     assert!(more.count() > 0, "silent: {lacking:#?}");

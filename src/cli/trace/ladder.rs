@@ -25,7 +25,7 @@ impl Columns {
         let arrow = (width / 5).clamp(16, 30);
         // The two lines, and a blank beside each.
         let rest = width.max(60) - MARK - TIME - arrow - 4;
-        let parent = rest * 2 / 5;
+        let parent = rest / 2;
         Columns { parent, arrow, child: rest - parent }
     }
 }
@@ -111,6 +111,7 @@ fn row(summary: &Summary<'_>, index: usize, columns: Columns, paint: Paint) -> S
 fn step(event: &Event, width: usize) -> String {
     let took = if event.took_us > 0 { format!(" {}", duration(event.took_us)) } else { String::new() };
     let more = match event.event {
+        Sort::Step if event.mechanism.is_empty() => safe(&event.detail),
         Sort::Step => safe(&event.mechanism),
         Sort::Error => safe(&event.detail),
         _ => safe(&event.why),
@@ -119,6 +120,12 @@ fn step(event: &Event, width: usize) -> String {
     let room = width.saturating_sub(took.chars().count());
     if !more.is_empty() && words.chars().count() + 12 < room {
         words.push_str(&format!(": {more}"));
+    }
+    // Of a path the end says more than the beginning.
+    if words.chars().count() > room && !event.object.is_empty() && event.object.starts_with('/') {
+        let before = event.name.chars().count() + 1;
+        let end = words.chars().count().saturating_sub(room.saturating_sub(before + 1));
+        words = format!("{} …{}", safe(&event.name), words.chars().skip(end).collect::<String>());
     }
     format!("{}{took}", shorten(&words, room))
 }

@@ -1,0 +1,69 @@
+//! The page of `trace show --html`, in a real browser, and the trace through podman.
+
+#[macro_use]
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::bundle::mount;
+
+/// What a browser makes of a page.
+fn dom(page: &str, profile: &str) -> Option<String> {
+    let browser = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()))?;
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args([format!("--user-data-dir={profile}"), format!("file://{page}")])
+        .output()
+        .expect("the browser");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_browser_shows_the_page_and_runs_no_name_of_a_container() {
+    tandem_only!("a trace");
+    let mut case = case!("tracepage");
+    case.args(&["true"]);
+    case.alter(|c| mount(c, "/<img src=x onerror=document.title=1><script>document.title=2<", "tmpfs", "tmpfs", &[]));
+    let (file, page) = (case.text("trace"), case.text("page.html"));
+    case.globals = vec!["--trace".into(), file.clone()];
+    case.run().ok();
+    case.globals.clear();
+    case.call(&["trace", "show", "--html", &page, &file]).ok();
+    let Some(dom) = dom(&page, &case.text("profile")) else { skip!("no chromium: the page is not looked at") };
+    assert!(dom.contains("<title>Trace of run"), "a name of the container has run: {dom}");
+    assert!(!dom.contains("<img"), "a name became an element");
+    assert!(dom.contains("<rect") && dom.contains("class=\"ladder\""), "no timeline, or no ladder");
+    // The script has run: it shows the search.
+    let search = dom.split("id=\"search\"").nth(1).and_then(|rest| rest.split('>').next()).expect("the search");
+    assert!(!search.contains("hidden"), "{search}");
+}
+
+#[test]
+fn podman_passes_the_flag_to_every_command() {
+    tandem_only!("a trace");
+    if !Command::new("podman").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        skip!("no podman");
+    }
+    let case = case!("tracepodman");
+    let (file, store) = (case.text("trace"), case.text("store"));
+    let runtime = env!("CARGO_BIN_EXE_tandem");
+    let output = Command::new("podman")
+        .args(["--root", &store, "--runroot", &case.text("run"), "--storage-driver", "vfs", "--runtime", runtime])
+        .args(["--cgroup-manager", "cgroupfs", "--runtime-flag", &format!("trace={file}")])
+        .args(["run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", "--rootfs"])
+        .args([&case.text("bundle/rootfs"), "/bin/true"])
+        .output()
+        .expect("podman");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(&file).expect("the trace");
+    let lines =
+        text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap_or_else(|e| panic!("{e}: {l}")));
+    let commands: Vec<String> = lines.filter_map(|l| l["command"].as_str().map(str::to_owned)).collect();
+    assert_eq!(commands[..2], ["create", "start"], "{commands:?}");
+    assert!(commands.iter().any(|c| c == "delete"), "{commands:?}");
+    case.call(&["trace", "show", &file]).ok();
+}

@@ -54,7 +54,17 @@ fn podman_passes_the_flag_to_every_command() {
     let output = Command::new("podman")
         .args(["--root", &store, "--runroot", &case.text("run"), "--storage-driver", "vfs", "--runtime", runtime])
         .args(["--cgroup-manager", "cgroupfs", "--runtime-flag", &format!("trace={file}")])
-        .args(["run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", "--rootfs"])
+        .args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--ulimit",
+            "host",
+            "--rootfs",
+        ])
         .args([&case.text("bundle/rootfs"), "/bin/true"])
         .output()
         .expect("podman");

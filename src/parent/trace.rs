@@ -79,7 +79,8 @@ impl TraceFile {
     pub fn traced<T>(&self, command: &str, id: &str, run: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
         // The others say all there is to know in their error.
         let rings = matches!(command, "create" | "run" | "start" | "exec");
-        if !self.is_whole() && !(rings && self.on_error.is_some()) {
+        let wanted = self.is_whole() || (rings && self.on_error.is_some());
+        if !wanted {
             return run(&mut Recorder::new(Side::Parent, false));
         }
         let sinks = self.open(id, rings)?;

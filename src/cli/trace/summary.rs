@@ -51,7 +51,7 @@ impl<'a> Summary<'a> {
     /// The error that ended the command: of the step that failed if that is known, and the last that was said.
     pub(super) fn error(&self) -> Option<(&'a Event, &'a Event)> {
         let errors = || self.section.events.iter().filter(|e| e.event == Sort::Error);
-        let last = errors().last()?;
+        let last = errors().next_back()?;
         let step = errors().find(|e| e.name != "failed").unwrap_or(last);
         Some((step, last))
     }

@@ -62,7 +62,9 @@ fn podman_passes_the_flag_to_every_command() {
             "--security-opt",
             "seccomp=unconfined",
             "--ulimit",
-            "host",
+            "nofile=512:512",
+            "--ulimit",
+            "nproc=512:512",
             "--rootfs",
         ])
         .args([&case.text("bundle/rootfs"), "/bin/true"])

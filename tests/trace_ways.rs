@@ -133,7 +133,7 @@ fn a_failure_is_on_disk_and_a_success_is_not() {
 #[test]
 fn mounts_that_are_added_are_traced_outside_of_the_container() {
     tandem_only!("a trace");
-    let mut case = case!("tracelive");
+    let case = case!("tracelive");
     case.create();
     case.start();
     fs::write(case.path("m.json"), r#"[{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]"#).unwrap();

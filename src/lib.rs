@@ -26,6 +26,8 @@ pub mod cli;
 pub mod doctor;
 pub mod error;
 mod filesystem;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hooks;
 pub mod lint;
 mod mountinfo;

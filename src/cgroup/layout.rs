@@ -235,7 +235,7 @@ pub(crate) fn check_path(path: &Path) -> Result<()> {
 }
 
 /// The components of a cgroup path, which must lead downwards.
-fn steps(path: &Path) -> Result<Vec<&str>> {
+pub(super) fn steps(path: &Path) -> Result<Vec<&str>> {
     let shown = path.display();
     let mut steps = Vec::new();
     for component in path.components() {

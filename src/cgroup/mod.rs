@@ -14,6 +14,8 @@ mod devices;
 mod dir;
 mod ebpf;
 mod freezer;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod layout;
 mod limits;
 mod oom;

@@ -86,7 +86,7 @@ fn keep(path: &Path, program: &[u8]) -> std::io::Result<()> {
 }
 
 /// The program, ready for seccomp(2).
-fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
+pub(crate) fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |e: SeccompError| Error::config(format!("`linux.seccomp`: {what}: {e}"))

@@ -10,7 +10,7 @@ mod console;
 mod conversation;
 pub mod create;
 pub mod exec;
-mod filter;
+pub(crate) mod filter;
 pub mod foreground;
 pub(crate) mod idmap;
 mod image;

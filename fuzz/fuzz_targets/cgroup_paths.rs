@@ -1,0 +1,6 @@
+//! Any text as `linux.cgroupsPath`, by a file system path and by systemd's three parts: none leads out of the hierarchy.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| tandem::fuzzing::cgroup_path(text));

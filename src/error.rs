@@ -23,6 +23,8 @@ pub enum Kind {
     State,
     /// The other side of the sync socket broke the protocol.
     Protocol,
+    /// The other side of the sync socket took longer for a message than it has.
+    Stalled,
     /// The other side of the sync socket is gone before its time.
     PeerGone,
     /// The kernel or a file refused.
@@ -89,16 +91,6 @@ impl Error {
     pub fn about(mut self, property: impl Into<String>) -> Error {
         self.property = Some(property.into());
         self
-    }
-
-    /// What the user can do about it, if anything.
-    pub fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
-    }
-
-    /// The line without what the user can do.
-    pub fn without_advice(&self) -> String {
-        Error { advice: None, ..self.clone() }.to_string()
     }
 
     /// The same error, with one more word of advice after what there is.

@@ -16,7 +16,10 @@ use crate::plan::process::Extras;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::strategy::MountApi;
 use crate::plan::{CgroupManager, ChildPlan, Choices, Plan, load};
-use crate::protocol::codec;
+use crate::protocol::recording::Recording;
+use crate::protocol::sequence::{Direction, Sequence};
+use crate::protocol::{Shape, ToChild, codec};
+use crate::replay;
 use crate::state::Record;
 
 /// The machine's root with all of the new mount API, the same with none of it, and an ordinary user.
@@ -100,4 +103,83 @@ pub fn state(text: &[u8]) {
     if let Some(cgroup) = &record.cgroup {
         crate::cgroup::fuzzing::checked_places_stay_below(cgroup);
     }
+}
+
+/// The lowest number that an fd opened now would have: the same before and after what leaks none.
+fn next_fd() -> i32 {
+    use std::os::fd::AsRawFd;
+    rustix::io::dup(rustix::stdio::stdin()).map_or(-1, |fd| fd.as_raw_fd())
+}
+
+/// The parent's end against a child that says anything with any fds: it ends, and holds no fd after it.
+pub fn parent_session(data: &[u8]) {
+    let [low, high, rest @ ..] = data else { return };
+    let bits = u16::from_le_bytes([*low, *high]);
+    let bit = |n: u16| bits & (1 << n) != 0;
+    let shape = Shape {
+        joins: bit(0),
+        late_userns: bit(1),
+        forks: bit(2),
+        sources: bit(3),
+        stage: bit(4),
+        hooks: bit(5),
+        terminal: bit(6),
+        hook_output: bit(7).then_some((true, bit(8))),
+        filter: bit(9),
+        listener: bit(10),
+    };
+    let sequence = if bit(11) { Sequence::start(bit(10)) } else { Sequence::new(shape) };
+    let mut frames = replay::unpack(rest);
+    // What the parent itself says is not the child's to choose.
+    frames.retain(|f| f.direction == Direction::ToParent || replay::kind_of(f).is_some());
+    let before = next_fd();
+    let _ = replay::against_parent(&frames, sequence, &mut |_, _| Ok(()));
+    assert_eq!(next_fd(), before, "an fd is left open");
+}
+
+/// The child's end against a parent that says anything with any fds.
+pub fn child_session(data: &[u8]) {
+    let mut frames = replay::unpack(data);
+    frames.retain(|f| f.direction == Direction::ToChild || replay::kind_of(f).is_some());
+    let before = next_fd();
+    let _ = replay::against_child("create", &frames, &mut |_, _| Ok(()));
+    assert_eq!(next_fd(), before, "an fd is left open");
+}
+
+/// A recording as inputs of the session targets: name of the target, and the bytes.
+///
+/// # Errors
+/// It holds no plan.
+pub fn seeds(recording: &Recording) -> crate::error::Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut seeds = vec![("child_session", replay::pack(&recording.frames))];
+    let mut bits: u16 = if recording.command == "start" { 1 << 11 } else { 0 };
+    let mut plan = vec![];
+    for frame in &recording.frames {
+        if let Ok(ToChild::Plan(part)) = codec::decode(&frame.bytes) {
+            plan.extend(part.bytes);
+        }
+        seeds.push(("frame_decode", frame.bytes.clone()));
+    }
+    if !plan.is_empty() {
+        let s = codec::decode_payload::<ChildPlan>(&plan)?.shape;
+        seeds.push(("frame_decode", plan));
+        let output = s.hook_output.is_some();
+        let stderr = s.hook_output.is_some_and(|(_, stderr)| stderr);
+        let flags = [
+            s.joins,
+            s.late_userns,
+            s.forks,
+            s.sources,
+            s.stage,
+            s.hooks,
+            s.terminal,
+            output,
+            stderr,
+            s.filter,
+            s.listener,
+        ];
+        bits |= flags.iter().enumerate().fold(0, |bits, (i, on)| bits | u16::from(*on) << i);
+    }
+    seeds.push(("parent_session", [&bits.to_le_bytes()[..], &replay::pack(&recording.frames)].concat()));
+    Ok(seeds)
 }

@@ -36,6 +36,7 @@ pub mod parent;
 pub mod plan;
 mod procfs;
 pub mod protocol;
+pub mod replay;
 pub mod state;
 pub mod sys;
 

@@ -211,6 +211,29 @@ impl Proc {
         format!("self/fd/{}", fd.as_raw_fd())
     }
 
+    /// How many pid namespaces, counted from this procfs's own, a process is in; `NSpid` of proc_pid_status(5).
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn pid_depth(&self, pid: i32) -> Result<usize> {
+        let path = format!("{pid}/status");
+        let text = self.read(&path)?;
+        let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let numbers = numbers.ok_or_else(|| Error::system(format!("`/proc/{path}` has no NSpid")))?;
+        Ok(numbers.split_ascii_whitespace().count())
+    }
+
+    /// What the kernel calls the file that an fd of this process is open on; proc_pid_fd(5).
+    ///
+    /// # Errors
+    /// readlink(2)'s.
+    pub(crate) fn own_fd_name(&self, fd: BorrowedFd<'_>) -> Result<String> {
+        let path = Proc::path_of(fd);
+        let name =
+            rustix::fs::readlinkat(&self.root, &*path, []).context(|| format!("read the link `/proc/{path}`"))?;
+        Ok(name.to_string_lossy().into_owned())
+    }
+
     /// Makes procfs the working directory.
     ///
     /// # Errors

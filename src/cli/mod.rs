@@ -13,6 +13,7 @@ mod log;
 mod many;
 mod mounts;
 mod pages;
+mod replay;
 mod spec;
 mod spellings;
 mod trace;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use passfd::FdPassingExt;
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
@@ -67,12 +68,18 @@ impl Console {
     }
 }
 
-/// What the child sent is a terminal's master, and not a directory of the host's, say.
-fn check_master(master: &OwnedFd) -> Result<()> {
-    match rustix::pty::ptsname(master, Vec::new()) {
-        Ok(_) => Ok(()),
-        Err(errno) => Err(Error::call("the child sent something else than a terminal", errno)),
+/// What the child sent is a terminal's master, and not a directory of the host's, say. First by its kind, for which no file
+/// system is asked: one that the child serves itself might never answer an ioctl.
+pub(crate) fn check_master(master: &OwnedFd) -> Result<()> {
+    const PTMX: (u32, u32) = (5, 2);
+    let doing = || "the child sent something else than a terminal's master";
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let file = statx(master, "", flags, StatxFlags::TYPE).context(doing)?;
+    let is_device = FileType::from_raw_mode(file.stx_mode.into()) == FileType::CharacterDevice;
+    if !is_device || (file.stx_rdev_major, file.stx_rdev_minor) != PTMX {
+        return Err(Error::call(doing(), Errno::NOTTY));
     }
+    rustix::pty::ptsname(master, Vec::new()).context(doing).map(drop)
 }
 
 /// The size of the terminal on standard input, where the configuration has none.

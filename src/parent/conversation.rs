@@ -7,11 +7,12 @@ use rustix::io::Errno;
 
 use super::console::Console;
 use super::namespaces::Joined;
-use super::receiver::Receiver;
-use super::spawn::Child;
+use super::patience;
+use super::receiver::{self, Receiver};
+use super::spawn::{Child, Origin};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::hooks::Output;
-use crate::plan::namespaces::IdMaps;
+use crate::plan::namespaces::{IdMaps, flag};
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::{ChildPlan, hooks};
 use crate::procfs::Proc;
@@ -30,6 +31,7 @@ pub(super) fn await_exec(session: &mut ParentSession, receiver: Option<Receiver>
     };
     let (_, mut fds) = session.expect(Kind::Listener)?;
     let listener = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Listener without one".into()))?;
+    receiver::check_listener(&listener, proc)?;
     let since = session.recorder.now();
     receiver.hand_over(&listener, pid)?;
     session.recorder.step("seccomp listener", since, || "handed over");
@@ -53,12 +55,16 @@ pub(super) struct Conversation<'a> {
     pub(super) proc: &'a Proc,
     /// The child has entered its namespaces.
     namespaces_ready: bool,
+    /// Of a child that will hand over to another process.
+    origin: Option<Origin>,
+    /// It joins a pid namespace.
+    joins_pid: bool,
 }
 
 impl<'a> Conversation<'a> {
     /// With a child that was just started.
     pub(super) fn with(child: Child, session: ParentSession, proc: &'a Proc) -> Conversation<'a> {
-        Conversation { session, child, proc, namespaces_ready: false }
+        Conversation { session, child, proc, namespaces_ready: false, origin: None, joins_pid: false }
     }
 
     /// The plan, the namespaces to join, the id maps; then the child may begin.
@@ -72,6 +78,11 @@ impl<'a> Conversation<'a> {
         if let Some(maps) = gated {
             self.write_id_maps(maps)?;
             self.child.go()?;
+        }
+        if plan.shape.forks {
+            // Before it has the plan it can't be gone, unless it failed.
+            self.origin = Some(self.child.origin(self.proc)?);
+            self.joins_pid = joined.iter().any(|j| j.flags & flag::PID != 0);
         }
         self.session.send_plan(plan)?;
         if plan.shape.joins {
@@ -128,7 +139,10 @@ impl<'a> Conversation<'a> {
             let ToParent::Forked { pid } = message else {
                 return Err(Error::system("Forked names no process"));
             };
-            self.child.handed_over(pid)?;
+            let makes_pid = usize::from(plan.namespaces.unshare & flag::PID != 0);
+            let deeper = (!self.joins_pid).then_some(makes_pid);
+            let origin = self.origin.as_ref().ok_or_else(|| Error::system("the child handed over before it began"))?;
+            self.child.handed_over(pid, origin, deeper, self.proc)?;
         }
         self.session.expect(Kind::NamespacesReady)?;
         self.namespaces_ready = true;
@@ -179,6 +193,10 @@ impl<'a> Conversation<'a> {
 
     /// The best account of a failure: what the child said, if it said anything, else how it ended.
     pub(super) fn explain(&mut self, error: Error) -> Error {
+        if patience::is_stall(&error) {
+            // It is when this conversation is dropped, before anybody reads the error.
+            return patience::advise(error);
+        }
         let cut_off =
             matches!(error.errno(), Some(Errno::PIPE | Errno::CONNRESET)) || error.kind() == ErrorKind::PeerGone;
         // Its files in procfs go when it does.

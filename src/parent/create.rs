@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::net::SocketAddrUnix;
 
@@ -14,6 +14,7 @@ use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::net_devices::Moved;
 use super::notify::Notify;
+use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::{Planned, Request};
@@ -67,6 +68,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     recorder.failed("plan", since, &planned, || request.bundle.display().to_string());
     let Planned { mut plan, host, text, config, caller } = planned?;
     let proc = request.state.proc();
+    let patience = patience::patience(patience::of_hooks(plan.child.container.as_deref()))?;
     let console = Console::choose(plan.child.shape.terminal, request.console_socket, request.detached)?;
     if let Some(size) = plan.child.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
@@ -91,7 +93,8 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
     let made = Made::new(&dir);
-    let mut making = Making { request, dir: &dir, record, console, pidfd_sockets, systemd, caller, notify: None, made };
+    let mut making =
+        Making { request, dir: &dir, record, console, pidfd_sockets, systemd, caller, patience, notify: None, made };
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
@@ -113,6 +116,8 @@ struct Making<'a> {
     systemd: Option<Systemd>,
     /// Who wants to be told when the service is ready.
     caller: Option<SocketAddrUnix>,
+    /// How long the child may take for one message.
+    patience: Option<Duration>,
     notify: Option<Notify>,
     made: Made<'a>,
 }
@@ -183,8 +188,10 @@ impl Making<'_> {
         });
         let plan = &*plan;
 
+        let command = if self.request.start_at_once { "run" } else { "create" };
+        let recorded = channel.recorded(command)?;
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
-        let session = ParentSession::parent(channel, Sequence::new(plan.child.shape), own);
+        let session = ParentSession::parent(recorded, Sequence::new(plan.child.shape), own).patient(self.patience);
         let mut talk = Conversation::with(child, session, proc);
         let result = self.converse(plan, cgroup.as_ref(), &joined, listener, &mut talk);
         let result = result.map_err(|error| talk.explain(error));
@@ -358,6 +365,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         process: None,
         complete: false,
+        start_hooks: patience::seconds(plan.hooks.start_container.iter()),
         cgroup,
         rdt: plan.rdt.as_ref().map(RdtRecord::of),
         namespaces: plan.namespaces.all(),

@@ -14,6 +14,7 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
+use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::listen_fds;
@@ -113,6 +114,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), keep_groups, &host, choices)?;
     plan.process.memory_policy = spec.linux().as_ref().map(memory_policy::from_spec).transpose()?.flatten();
+    let patience = patience::patience(0)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;
     let listener = filter.as_ref().and_then(|filter| filter.listener.as_ref());
@@ -157,8 +159,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
 
+    let channel = channel.recorded("exec")?;
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
-    let session = ParentSession::parent(channel, Sequence::new(plan.shape), own);
+    let session = ParentSession::parent(channel, Sequence::new(plan.shape), own).patient(patience);
     let mut talk = Conversation::with(child, session, proc);
     let with = With {
         joined: &joined,

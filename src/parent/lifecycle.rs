@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::clean;
 use super::conversation::await_exec;
 use super::notify::{self, Notify};
+use super::patience;
 use super::receiver::Receiver;
 use super::trace::TraceFile;
 use crate::cgroup::Cgroup;
@@ -236,12 +237,22 @@ fn execute(
     // First: who has been called can't be called again.
     let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid);
     let receiver = receiver.context(|| format!("start container `{id}`"))?;
-    let channel = Channel::from_socket(dir.call()?);
+    let patience = patience::patience(record.start_hooks)?;
+    let called = dir.call(patience);
+    let called =
+        called.map_err(|error| if error.errno() == Some(Errno::AGAIN) { ended(error, record, proc) } else { error });
+    let channel = Channel::from_socket(called?).recorded("start")?;
+    let sequence = Sequence::start(record.listener.is_some());
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
-    let mut session = ParentSession::parent(channel, Sequence::start(record.listener.is_some()), own);
+    let mut session = ParentSession::parent(channel, sequence, own).patient(patience);
     let converse = || {
         session.send(ToChild::Start { trace }, &[])?;
         let executed = await_exec(&mut session, receiver, pid, proc);
+        if let Err(error) = &executed
+            && patience::is_stall(error)
+        {
+            return Err(ended(error.clone(), record, proc));
+        }
         if executed.is_err() && record.listener.is_some() {
             // It has its filter by now, and nobody who answers its calls: it can't be started again.
             end(record, proc)?;
@@ -329,6 +340,11 @@ fn settled(dir: &ContainerDir, record: &Record, force: bool) -> Result<Status> {
             status => return Ok(status),
         }
     }
+}
+
+/// The error of a created container that stalls, once it is killed.
+fn ended(error: Error, record: &Record, proc: &Proc) -> Error {
+    patience::advise(error).and_undone(end(record, proc))
 }
 
 /// Kills the first process and waits until it is gone or a zombie.

@@ -22,6 +22,7 @@ mod namespaces;
 mod net_devices;
 mod netlink;
 pub mod notify;
+mod patience;
 mod pidfd;
 mod pinned;
 mod receiver;
@@ -31,3 +32,5 @@ mod spawn;
 mod stage;
 pub mod trace;
 pub mod users;
+
+pub(crate) use console::check_master;

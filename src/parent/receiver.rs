@@ -11,6 +11,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
 use crate::plan::seccomp::ListenerPlan;
+use crate::procfs::Proc;
 
 /// Who gets the listener; connected to before the payload may run.
 pub(super) struct Receiver {
@@ -35,7 +36,7 @@ impl Receiver {
         Ok(Some(Receiver { socket, plan: plan.clone(), state }))
     }
 
-    /// Sends the listener of process `pid`, and closes the connection.
+    /// Sends the listener, checked by [`check_listener`], of process `pid`, and closes the connection.
     pub(super) fn hand_over(mut self, listener: &OwnedFd, pid: i32) -> Result<()> {
         let mut state = serde_json::json!({
             "ociVersion": self.state["ociVersion"],
@@ -58,5 +59,16 @@ impl Receiver {
         let sent = rustix::io::retry_on_intr(send).context(doing)?;
         let rest = text.as_bytes().get(sent..).unwrap_or_default();
         self.socket.write_all(rest).context(doing)
+    }
+}
+
+/// What the child sent is a filter's listener, and not a file of the host's, say: by the name that the kernel gives it. No
+/// file's name is without a slash, and no file system is asked, which might never answer.
+pub(super) fn check_listener(listener: &OwnedFd, proc: &Proc) -> Result<()> {
+    const LISTENER: &str = "anon_inode:seccomp notify";
+    let name = proc.own_fd_name(listener.as_fd())?;
+    match name == LISTENER {
+        true => Ok(()),
+        false => Err(Error::system(format!("the child sent `{name}` in place of the seccomp listener"))),
     }
 }

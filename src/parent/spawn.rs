@@ -9,8 +9,10 @@ use rustix::process::WaitOptions;
 
 use super::image::Image;
 use crate::error::{Context, Error, Result};
+use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{About, Recorder};
+use crate::state::ProcessId;
 use crate::sys::clone::{Spawn, Spawned, spawn};
 
 /// What decides how the child is started.
@@ -32,6 +34,14 @@ pub(super) struct Child {
     /// The process that is or will be the payload.
     pub(super) pid: i32,
     released: bool,
+}
+
+/// See [`Child::origin`].
+pub(super) struct Origin {
+    /// When it started, in clock ticks since boot.
+    start: u64,
+    /// How many pid namespaces deep it is.
+    depth: usize,
 }
 
 /// Starts the child image. Returns the parent's end of the sync socket too.
@@ -89,15 +99,37 @@ impl Child {
         self.spawned.go().context(|| "let the child go on")
     }
 
-    /// The image has handed over to another process, which it forked.
-    pub(super) fn handed_over(&mut self, pid: i32) -> Result<()> {
+    /// What is known of the process before it is told anything, to check by who it hands over to.
+    pub(super) fn origin(&self, proc: &Proc) -> Result<Origin> {
+        Ok(Origin { start: ProcessId::of(self.pid, proc)?.start_time, depth: proc.pid_depth(self.pid)? })
+    }
+
+    /// The image has handed over to another process, which it forked: in a pid namespace that was joined,
+    /// or `Some` of pid namespaces further down.
+    ///
+    /// # Errors
+    /// The one that it names is not such a process: one that took the child over must not have others joined, shown or
+    /// killed in its name.
+    pub(super) fn handed_over(&mut self, pid: i32, origin: &Origin, deeper: Option<usize>, proc: &Proc) -> Result<()> {
         use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let refuse = |why: &str| Err(Error::system(format!("the child named {pid} as its process, which is {why}")));
+        if pid == self.spawned.pid {
+            return refuse("itself");
+        }
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let ours = Pid::from_raw(pid).filter(|_| pid > 0).map(|pid| waitid(WaitId::Pid(pid), look));
-        // A process that took the child over must not have others killed in its name.
         if !matches!(ours, Some(Ok(_))) {
-            return Err(Error::system(format!("the child named {pid} as its process, which is no child of this one")));
+            return refuse("no child of this one");
         }
+        if ProcessId::of(pid, proc)?.start_time < origin.start {
+            return refuse("older than itself");
+        }
+        let depth = proc.pid_depth(pid)?;
+        if deeper.map_or(depth < origin.depth, |deeper| depth != origin.depth + deeper) {
+            return refuse("in another pid namespace than planned");
+        }
+        // It has nothing left to do but to exit, and one that does not must not hold this command.
+        kill(self.spawned.pid);
         reap(self.spawned.pid)?;
         self.pid = pid;
         Ok(())
@@ -162,12 +194,30 @@ impl Child {
     }
 }
 
-/// Waits for a child of this process; the signal that ended it, if one did.
-fn reap(pid: i32) -> Result<Option<i32>> {
+/// One that is gone already has nothing to be killed.
+fn kill(pid: i32) {
+    if let Some(id) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+    }
+}
+
+/// Collects a child of this process that was killed. Not for ever: what a dead file server holds does not even die.
+fn reap(pid: i32) -> Result<()> {
     use rustix::process::{Pid, waitpid};
-    let status = rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))
-        .context(|| format!("wait for the child {pid}"))?;
-    Ok(status.and_then(|(_, status)| status.terminating_signal()))
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match waitpid(Pid::from_raw(pid), WaitOptions::NOHANG) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) | Err(Errno::INTR) if Instant::now() < deadline => std::thread::sleep(pause),
+            Ok(None) | Err(Errno::INTR) => {
+                return Err(Error::system(format!("process {pid} does not end after SIGKILL")));
+            }
+            Err(errno) => return Err(Error::call(format!("wait for the child {pid}"), errno)),
+        }
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
 }
 
 impl Drop for Child {
@@ -175,11 +225,13 @@ impl Drop for Child {
         if self.released {
             return;
         }
-        // Both may be gone already; then there is nothing to end.
-        for pid in [self.pid, self.spawned.pid] {
-            if let Some(id) = rustix::process::Pid::from_raw(pid) {
-                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
-                let _ = reap(pid);
+        kill(self.pid);
+        kill(self.spawned.pid);
+        // The second was collected when it handed over.
+        let gone = if self.pid == self.spawned.pid { Ok(()) } else { reap(self.spawned.pid) };
+        for result in [reap(self.pid), gone] {
+            if let Err(e) = result.or_else(|e| if e.errno() == Some(Errno::CHILD) { Ok(()) } else { Err(e) }) {
+                log::warn!("{e}");
             }
         }
     }

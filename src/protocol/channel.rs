@@ -3,7 +3,10 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -12,12 +15,16 @@ use rustix::net::{
 use super::ProtocolError;
 use super::codec::{self, FDS_CAP, FRAME_CAP};
 use super::message::Wire;
+use super::recording::{Tape, borrowed};
+use super::sequence::Direction;
 use crate::error::{Context, Error, Result};
 
 /// One end. Dropping it closes it.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
+    /// Where the parent's end records what goes through it.
+    tape: Option<Tape>,
 }
 
 /// What came: a message with its fds, or the end.
@@ -37,12 +44,46 @@ impl Channel {
     pub fn pair() -> Result<(Channel, Channel)> {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(|| "socketpair for the sync protocol")?;
-        Ok((Channel { socket: a }, Channel { socket: b }))
+        Ok((Channel::from_socket(a), Channel::from_socket(b)))
     }
 
     /// Takes a connected SOCK_SEQPACKET socket.
     pub fn from_socket(socket: OwnedFd) -> Channel {
-        Channel { socket }
+        Channel { socket, tape: None }
+    }
+
+    /// The same end, the parent's, recorded to the file that the environment names, if it names one.
+    ///
+    /// # Errors
+    /// [`Tape::asked_for`]'s.
+    pub fn recorded(self, command: &str) -> Result<Channel> {
+        Ok(Channel { tape: Tape::asked_for(command)?, ..self })
+    }
+
+    /// Sends any bytes with any fds, as a peer that keeps to nothing does.
+    ///
+    /// # Errors
+    /// sendmsg(2)'s.
+    pub fn send_raw(&self, frame: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Error::system("no room for the fds of a frame"));
+        }
+        let send = || sendmsg(&self.socket, &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL);
+        rustix::io::retry_on_intr(send).context(|| "send a frame").map(drop)
+    }
+
+    /// Takes a frame off the socket, whatever it is; its fds are closed.
+    ///
+    /// # Errors
+    /// recvmsg(2)'s.
+    pub fn receive_raw(&self) -> Result<Vec<u8>> {
+        let mut frame = vec![0u8; FRAME_CAP + 1];
+        let read = rustix::io::retry_on_intr(|| rustix::net::recv(&self.socket, &mut frame[..], RecvFlags::empty()));
+        let (read, _) = read.context(|| "receive a frame")?;
+        frame.truncate(read);
+        Ok(frame)
     }
 
     /// Sends a message with its fds and returns the size of its frame in bytes.
@@ -50,6 +91,14 @@ impl Channel {
     /// # Errors
     /// A frame over the cap, fds that don't match the message, or sendmsg(2)'s (EPIPE where the peer is gone).
     pub fn send<M: Wire>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<usize> {
+        self.send_by(None, message, fds)
+    }
+
+    /// The same, by a deadline: a peer that does not read leaves no room in the socket.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; EAGAIN where the deadline has passed.
+    pub fn send_by<M: Wire>(&self, by: Option<Instant>, message: &M, fds: &[BorrowedFd<'_>]) -> Result<usize> {
         let announced = message.fds();
         if announced != fds.len() || announced > FDS_CAP {
             let message = message.kind().name();
@@ -61,9 +110,44 @@ impl Channel {
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(Error::system("no room for the fds of a message"));
         }
-        rustix::io::retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL))
-            .context(|| format!("send {} on the sync socket", message.kind().name()))?;
-        Ok(frame.len())
+        if let Some(tape) = &self.tape {
+            tape.frame(Direction::ToChild, &frame, fds)?;
+        }
+        let doing = || format!("send {} on the sync socket", message.kind().name());
+        let flags = if by.is_some() { SendFlags::NOSIGNAL | SendFlags::DONTWAIT } else { SendFlags::NOSIGNAL };
+        loop {
+            let sent =
+                rustix::io::retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, flags));
+            match sent {
+                Err(Errno::AGAIN) if self.ready_by(by, PollFlags::OUT)? => {}
+                sent => return sent.context(doing).map(|_| frame.len()),
+            }
+        }
+    }
+
+    /// Waits until the peer has said something, or closed its end. False where the deadline has passed before.
+    ///
+    /// # Errors
+    /// poll(2)'s.
+    pub fn readable_by(&self, by: Option<Instant>) -> Result<bool> {
+        self.ready_by(by, PollFlags::IN)
+    }
+
+    fn ready_by(&self, by: Option<Instant>, what: PollFlags) -> Result<bool> {
+        let Some(by) = by else { return Ok(true) };
+        loop {
+            let left = by.saturating_duration_since(Instant::now());
+            // A day at a time: no timeout is too long for the call.
+            let time =
+                Timespec::try_from(left.min(Duration::from_secs(86_400))).map_err(|e| Error::system(e.to_string()))?;
+            let mut fds = [PollFd::from_borrowed_fd(self.socket(), what)];
+            match poll(&mut fds, Some(&time)) {
+                Ok(0) if left.is_zero() => return Ok(false),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(errno) => return Err(Error::call("poll the sync socket", errno)),
+            }
+        }
     }
 
     /// Waits for the next message. Fds that came with a frame that is refused are closed.
@@ -113,6 +197,9 @@ impl Channel {
         }
         if received.bytes == 0 && fds.is_empty() {
             return Ok(Received::Eof);
+        }
+        if let Some(tape) = &self.tape {
+            tape.frame(Direction::ToParent, &frame[..received.bytes], &borrowed(&fds))?;
         }
         let message: M = codec::decode(&frame[..received.bytes])?;
         if message.fds() != fds.len() {

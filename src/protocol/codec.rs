@@ -13,6 +13,10 @@ pub const PART_SIZE: usize = FRAME_CAP - 64;
 /// The largest payload that is put together from parts, in bytes: 10,000 mounts and a 1 MiB environment fit many times.
 pub const PAYLOAD_CAP: usize = 64 * 1024 * 1024;
 
+/// How much memory the traces of one conversation may take on the side that collects them, in bytes: a hundred thousand
+/// events of the usual length.
+pub const TRACE_CAP: usize = 64 * 1024 * 1024;
+
 /// The largest number of fds in one frame: the kernel's `SCM_MAX_FD`.
 pub const FDS_CAP: usize = 253;
 

@@ -292,7 +292,7 @@ impl Recorder {
 }
 
 fn about_error(error: &Error) -> About {
-    About { why: error.advice().unwrap_or_default().to_owned(), detail: error.without_advice(), ..About::default() }
+    About { why: error.advice().unwrap_or_default().to_owned(), detail: error.message(), ..About::default() }
 }
 
 /// Microseconds of CLOCK_MONOTONIC, shifted.

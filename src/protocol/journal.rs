@@ -48,7 +48,7 @@ pub(crate) fn ended<T>(name: &'static str, since: u64, result: &Result<T, Error>
     match result {
         Ok(_) => note(Sort::Step, name, since, about),
         Err(error) => note(Sort::Error, name, since, || {
-            about().with(error.without_advice()).why(error.advice().unwrap_or_default())
+            about().with(error.message()).why(error.advice().unwrap_or_default())
         }),
     }
 }

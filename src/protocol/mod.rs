@@ -10,6 +10,7 @@ pub mod codec;
 pub mod event;
 pub(crate) mod journal;
 pub mod message;
+pub mod recording;
 pub mod sequence;
 pub mod session;
 
@@ -53,8 +54,17 @@ pub enum ProtocolError {
         /// What was awaited.
         expected: String,
     },
+    /// Nothing came of the peer, or it took nothing, in the time that it has for one message.
+    Stalled {
+        /// What was awaited, or was to be sent.
+        doing: String,
+        /// For how long.
+        waited: std::time::Duration,
+    },
     /// A payload sent in parts is over its cap.
     PayloadTooBig(usize),
+    /// The traces of one conversation, of this many bytes in memory, are over [`codec::TRACE_CAP`].
+    TraceTooBig(usize),
     /// A message said something about itself that can't be: a slot list out of range, a part after the last.
     Inconsistent(String),
 }
@@ -75,6 +85,8 @@ impl std::fmt::Display for ProtocolError {
             }
             OutOfOrder { expected, got } => write!(f, "expected {expected}, got {got}"),
             EarlyEof { expected } => write!(f, "the other side closed the socket; expected {expected}"),
+            Stalled { doing, waited } => write!(f, "{doing}: the other side stalled for {waited:.0?}"),
+            TraceTooBig(n) => write!(f, "traces of {n} bytes are over the cap of {}", codec::TRACE_CAP),
             PayloadTooBig(n) => write!(f, "a payload of {n} bytes is over the cap of {}", codec::PAYLOAD_CAP),
             Inconsistent(why) => f.write_str(why),
         }
@@ -87,6 +99,7 @@ impl From<ProtocolError> for Error {
     fn from(e: ProtocolError) -> Error {
         let kind = match e {
             ProtocolError::EarlyEof { .. } => error::Kind::PeerGone,
+            ProtocolError::Stalled { .. } => error::Kind::Stalled,
             _ => error::Kind::Protocol,
         };
         Error::new(kind, e.to_string()).context("sync protocol")

@@ -1,12 +1,14 @@
 //! One end of a conversation: a channel that keeps to the sequence and tells the recorder.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::ProtocolError;
 use super::channel::{Channel, Received};
-use super::codec::{self, PART_SIZE, PAYLOAD_CAP};
+use super::codec::{self, PART_SIZE, PAYLOAD_CAP, TRACE_CAP};
 use super::event::{Event, Recorder, Sort};
 use super::message::{Part, ToChild, ToParent, Wire};
 use super::sequence::{Direction, Kind, Sequence, Shape};
@@ -19,6 +21,10 @@ pub struct Session<Out, In> {
     sequence: Sequence,
     sends: Direction,
     receives: Direction,
+    /// How long one message may take to come or to leave; None for ever.
+    patience: Option<Duration>,
+    /// What the traces that came take in memory.
+    traced: usize,
     /// What this side did; the child's is sent to the parent, the parent's is written to the trace file.
     pub recorder: Recorder,
     _messages: std::marker::PhantomData<(Out, In)>,
@@ -33,6 +39,12 @@ impl ParentSession {
     /// The parent's end of a conversation.
     pub fn parent(channel: Channel, sequence: Sequence, recorder: Recorder) -> ParentSession {
         Session::with(channel, sequence, Direction::ToChild, Direction::ToParent, recorder)
+    }
+
+    /// The same end, which waits at most this long for one message, and to get rid of one; None for ever.
+    pub fn patient(mut self, patience: Option<Duration>) -> ParentSession {
+        self.patience = patience;
+        self
     }
 
     /// Sends the plan in as many parts as it needs.
@@ -53,11 +65,13 @@ impl ParentSession {
     }
 
     fn send_parts(&mut self, bytes: &[u8], message: impl Fn(Part) -> ToChild) -> Result<()> {
+        // All parts together are one message.
+        let by = self.deadline();
         let mut chunks = bytes.chunks(PART_SIZE).peekable();
         loop {
             let chunk = chunks.next().unwrap_or_default();
             let last = chunks.peek().is_none();
-            self.send(message(Part { bytes: chunk.to_vec(), last }), &[])?;
+            self.send_by(by, message(Part { bytes: chunk.to_vec(), last }), &[])?;
             if last {
                 return Ok(());
             }
@@ -150,14 +164,28 @@ impl ChildSession {
 #[allow(private_bounds)]
 impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     fn with(channel: Channel, sequence: Sequence, sends: Direction, receives: Direction, recorder: Recorder) -> Self {
-        Session { channel, sequence, sends, receives, recorder, _messages: std::marker::PhantomData }
+        let _messages = std::marker::PhantomData;
+        Session { channel, sequence, sends, receives, patience: None, traced: 0, recorder, _messages }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.patience.and_then(|patience| Instant::now().checked_add(patience))
+    }
+
+    fn stalled(&self, doing: String) -> Error {
+        let waited = self.patience.unwrap_or_default();
+        ProtocolError::Stalled { doing, waited }.into()
     }
 
     /// Sends a message with the fds that it announces.
     ///
     /// # Errors
-    /// A message that is not legal here, or the channel's.
+    /// A message that is not legal here, the channel's, or [`ProtocolError::Stalled`].
     pub fn send(&mut self, message: Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_by(self.deadline(), message, fds)
+    }
+
+    fn send_by(&mut self, by: Option<Instant>, message: Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let kind = message.kind();
         self.sequence.advance(self.sends, kind, message.is_last())?;
         let numbers = || fds.iter().map(AsRawFd::as_raw_fd).collect();
@@ -165,7 +193,10 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         if self.recorder.is_on() {
             self.recorder.message(Sort::Send, kind.name(), || message.summary(), numbers());
         }
-        self.channel.send(&message, fds).map(drop)
+        match self.channel.send_by(by, &message, fds) {
+            Err(error) if error.errno() == Some(Errno::AGAIN) => Err(self.stalled(format!("send {}", kind.name()))),
+            sent => sent.map(drop),
+        }
     }
 
     /// A copy of this side, in the process it was forked from, has sent a message of this kind.
@@ -181,7 +212,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     /// # Errors
     /// What the other side reports as its failure, a broken protocol, or the end.
     pub fn expect(&mut self, kind: Kind) -> Result<(In, Vec<OwnedFd>)> {
-        match self.next()? {
+        match self.next(kind.name())? {
             Some((message, fds)) if message.kind() == kind => Ok((message, fds)),
             Some((message, _)) => {
                 let expected = kind.name().to_owned();
@@ -191,12 +222,24 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         }
     }
 
+    /// Waits for whichever message is legal next.
+    ///
+    /// # Errors
+    /// As [`Session::expect`], and where none is.
+    pub fn expect_next(&mut self) -> Result<(In, Vec<OwnedFd>)> {
+        let expected = self.sequence.expected(self.receives);
+        match self.next(&expected)? {
+            Some(came) => Ok(came),
+            None => Err(ProtocolError::EarlyEof { expected }.into()),
+        }
+    }
+
     /// Waits for the other side to close its end.
     ///
     /// # Errors
     /// What it reports as its failure, or a broken protocol.
     pub fn expect_end(&mut self) -> Result<()> {
-        match self.next()? {
+        match self.next("the end")? {
             None => Ok(()),
             Some((message, _)) => {
                 Err(ProtocolError::OutOfOrder { expected: "the end".into(), got: message.kind().name() }.into())
@@ -208,39 +251,74 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     ///
     /// # Errors
     /// As [`Session::expect_end`].
-    pub fn ends_within(&mut self, time: std::time::Duration) -> Result<bool> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let time = Timespec::try_from(time).map_err(|e| Error::system(e.to_string()))?;
-        let mut fds = [PollFd::from_borrowed_fd(self.channel.socket(), PollFlags::IN)];
-        match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&time))).context(|| "poll the sync socket")? {
-            0 => Ok(false),
-            _ => self.expect_end().map(|()| true),
+    pub fn ends_within(&mut self, time: Duration) -> Result<bool> {
+        match self.channel.readable_by(Instant::now().checked_add(time))? {
+            false => Ok(false),
+            true => self.expect_end().map(|()| true),
         }
     }
 
     /// What the other side said last, after a send has failed: its failure, if it reported one. Whatever it said before
     /// no longer matters.
     pub fn last_words(&mut self) -> Option<Error> {
-        loop {
+        // They are in the socket already, or on their way. One that lives, whatever it did to its end, is not waited for.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let by = Instant::now().checked_add(PATIENCE);
+        while by.is_some_and(|by| Instant::now() < by) && self.channel.readable_by(by).unwrap_or(false) {
             let Ok(Received::Message(message, ..)) = self.channel.receive::<In>() else { return None };
             match message.into_signal() {
-                Signal::Trace(events) => self.recorder.absorb(events),
+                Signal::Trace(events) => self.absorb(events).ok()?,
                 Signal::Failure(error) => return Some(error),
                 Signal::None(_) => {}
             }
         }
+        None
     }
 
-    /// The next message that is not a trace; None at the end.
-    fn next(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>> {
+    /// Takes the one trace over that has come.
+    ///
+    /// # Errors
+    /// What came is none, or is over the cap.
+    pub fn take_traces(&mut self) -> Result<()> {
+        let Received::Message(message, ..) = self.channel.receive::<In>()? else { return Ok(()) };
+        match message.into_signal() {
+            Signal::Trace(events) => self.absorb(events),
+            Signal::Failure(error) => Err(error),
+            Signal::None(_) => Err(ProtocolError::Inconsistent("it is no trace".into()).into()),
+        }
+    }
+
+    /// Lets the other side know that nothing more is read or said: what it sends fails.
+    pub fn hang_up(&self) {
+        // Not connected any more is as good.
+        let _ = rustix::net::shutdown(self.channel.socket(), rustix::net::Shutdown::Both);
+    }
+
+    /// Takes a trace over, up to the cap: who speaks may be anybody.
+    fn absorb(&mut self, events: Vec<Event>) -> Result<()> {
+        let size = |e: &Event| size_of::<Event>() + e.name.len() + e.detail.len() + size_of_val(e.fds.as_slice());
+        self.traced += events.iter().map(size).sum::<usize>();
+        if self.traced > TRACE_CAP {
+            return Err(ProtocolError::TraceTooBig(self.traced).into());
+        }
+        self.recorder.absorb(events);
+        Ok(())
+    }
+
+    /// The next message that is not a trace; None at the end. All traces before it are in its time.
+    fn next(&mut self, awaited: &str) -> Result<Option<(In, Vec<OwnedFd>)>> {
+        let by = self.deadline();
         loop {
+            if by.is_some_and(|by| Instant::now() >= by) || !self.channel.readable_by(by)? {
+                return Err(self.stalled(format!("wait for {awaited}")));
+            }
             let Received::Message(message, fds, _) = self.channel.receive::<In>()? else {
                 return Ok(None);
             };
             self.sequence.advance(self.receives, message.kind(), message.is_last())?;
             let message = match message.into_signal() {
                 Signal::Trace(events) => {
-                    self.recorder.absorb(events);
+                    self.absorb(events)?;
                     continue;
                 }
                 Signal::Failure(error) => return Err(error),
@@ -336,6 +414,66 @@ mod tests {
         drop(child);
         let error = parent.expect(Kind::NamespacesReady).unwrap_err();
         assert_eq!(error.to_string(), "sync protocol: the other side closed the socket; expected NamespacesReady");
+    }
+
+    fn impatient(shape: Shape) -> (ParentSession, ChildSession) {
+        let (parent, child) = pair(shape);
+        (parent.patient(Some(Duration::from_millis(50))), child)
+    }
+
+    #[test]
+    fn a_child_that_stalls_is_waited_for_no_longer_than_its_time() {
+        let (mut parent, _child) = impatient(Shape::default());
+        let error = parent.expect(Kind::NamespacesReady).unwrap_err();
+        assert_eq!(error.to_string(), "sync protocol: wait for NamespacesReady: the other side stalled for 50ms");
+    }
+
+    #[test]
+    fn a_child_that_does_not_read_does_not_hold_the_parent() {
+        let (mut parent, _child) = impatient(Shape::default());
+        let error = parent.send_plan(&vec![0u8; 4 << 20]).unwrap_err();
+        assert_eq!(error.to_string(), "sync protocol: send Plan: the other side stalled for 50ms");
+    }
+
+    #[test]
+    fn traces_buy_no_time() {
+        let (mut parent, child) = impatient(Shape::default());
+        let chatter = std::thread::spawn(move || while child.channel.send(&ToParent::Trace(vec![]), &[]).is_ok() {});
+        let error = parent.expect(Kind::NamespacesReady).unwrap_err();
+        assert!(error.to_string().contains("stalled"), "{error}");
+        drop(parent);
+        chatter.join().unwrap();
+    }
+
+    #[test]
+    fn a_flood_of_traces_ends_at_its_cap() {
+        let (parent, child) = pair(Shape::default());
+        let mut parent = parent.patient(Some(Duration::from_secs(60)));
+        let detail = String::new();
+        let event = Event {
+            at_us: 0,
+            took_us: 0,
+            side: Side::Child,
+            pid: 1,
+            event: Sort::Step,
+            name: detail.clone(),
+            detail,
+            fds: vec![],
+        };
+        let flood = ToParent::Trace(vec![event; 200]);
+        let sender = std::thread::spawn(move || while child.channel.send(&flood, &[]).is_ok() {});
+        let error = parent.expect(Kind::NamespacesReady).unwrap_err();
+        assert!(error.to_string().contains("over the cap of 67108864"), "{error}");
+        drop(parent);
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_will_not_hear_is_not_waited_for() {
+        let (mut parent, child) = pair(Shape::default());
+        rustix::net::shutdown(child.channel.socket(), rustix::net::Shutdown::Read).unwrap();
+        assert_eq!(parent.send_plan(&0u8).unwrap_err().errno(), Some(Errno::PIPE));
+        assert_eq!(parent.last_words(), None);
     }
 
     #[test]

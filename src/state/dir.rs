@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::record::{Record, Status};
@@ -310,14 +311,16 @@ impl ContainerDir {
         Ok(socket)
     }
 
-    /// Calls the created container. The socket is removed first: a container is started once.
+    /// Calls the created container, which has a time to answer. The socket is removed: a container is started once.
     ///
     /// # Errors
-    /// The socket is gone (it was started), or nobody listens.
-    pub fn call(&self) -> Result<OwnedFd> {
+    /// EAGAIN where it does not answer; the socket is gone (it was started), or nobody listens.
+    pub fn call(&self, patience: Option<Duration>) -> Result<OwnedFd> {
         let doing = || "call the created container";
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .context(doing)?;
+        // connect(2) waits where others have called, and nobody answers.
+        rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, patience).context(doing)?;
         self.inside(SOCKET, |address| rustix::net::connect(&socket, address).context(|| "connect")).context(doing)?;
         rustix::fs::unlinkat(&self.fd, SOCKET, AtFlags::empty()).context(|| "remove the start socket")?;
         Ok(socket)

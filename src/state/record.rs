@@ -25,6 +25,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Whether `create` has ended well.
     pub complete: bool,
+    /// How many seconds hooks may take between `start` and the payload, beside the usual time.
+    #[serde(default)]
+    pub start_hooks: u64,
     /// What was or will be made of control groups; None without.
     pub cgroup: Option<CgroupRecord>,
     /// What was or will be made in resctrl.

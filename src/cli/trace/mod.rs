@@ -30,6 +30,8 @@ enum TraceCommand {
     Show(Show),
     /// Compare two traces: what changed, what got slower
     Diff(Diff),
+    /// Replay what TANDEM_RECORD has recorded, against the real parent's or the real child's end
+    Replay(super::replay::Replay),
 }
 
 #[derive(Args, Debug)]
@@ -77,6 +79,7 @@ impl Trace {
         match &self.command {
             TraceCommand::Show(show) => show.run(),
             TraceCommand::Diff(diff) => diff.run(),
+            TraceCommand::Replay(replay) => replay.run(),
         }
     }
 }

@@ -1,0 +1,330 @@
+//! A container that took over its own setup process: the child is this very program, and says what a script tells it to.
+//! The parent never hangs, never acts out of order, leaves nothing, and says what it saw.
+//!
+//! No test harness of libtest's: `main` is first the hostile child, then the parent that makes it, then the tests.
+
+#[macro_use]
+mod common;
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::case::Case;
+use common::console::ConsoleSocket;
+use common::outcome::Outcome;
+use serde_json::json;
+use tandem::parent::create::create;
+use tandem::parent::lifecycle;
+use tandem::parent::request::Request;
+use tandem::parent::trace::TraceFile;
+use tandem::protocol::channel::{Channel, Received};
+use tandem::protocol::message::Wire;
+use tandem::protocol::recording::FdKind;
+use tandem::protocol::{Kind, ToChild, ToParent, codec};
+use tandem::state::StateRoot;
+
+/// What the child does, a line a deed; in the working directory, for its environment is empty.
+const SCRIPT: &str = "script";
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [tandem::CHILD_IMAGE_NAME, socket] => hostile(socket.parse().expect("a socket")),
+        [_, "--parent", id, how] => std::process::exit(parent(id, how)),
+        _ => tests(&args[1..]),
+    }
+}
+
+// The child.
+
+fn hostile(socket: i32) {
+    let channel = Channel::from_socket(tandem::sys::exec::inherited(socket).expect("the sync socket"));
+    for deed in fs::read_to_string(SCRIPT).expect("a script").lines() {
+        let words: Vec<&str> = deed.split_ascii_whitespace().collect();
+        match words[..] {
+            ["hear", kind] => hear(&channel, kind),
+            ["say", what, ref fds @ ..] => {
+                let fds: Vec<OwnedFd> = fds.iter().map(|kind| fd(kind)).collect();
+                let frame = codec::encode(&message(what)).expect("encodes");
+                // The parent may have hung up by now.
+                let _ = channel.send_raw(&frame, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+            }
+            ["many", what] => {
+                let one = fd("file");
+                let frame = codec::encode(&message(what)).expect("encodes");
+                let _ = channel.send_raw(&frame, &[one.as_fd(); codec::FDS_CAP]);
+            }
+            ["bytes", hex] => {
+                let bytes = (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).expect("hex"));
+                let _ = channel.send_raw(&bytes.collect::<Vec<_>>(), &[]);
+            }
+            ["oversize"] => drop(channel.send_raw(&vec![0; codec::FRAME_CAP + 1], &[])),
+            ["flood", what] => {
+                let frame = codec::encode(&message(what)).expect("encodes");
+                while channel.send_raw(&frame, &[]).is_ok() {}
+            }
+            ["deaf"] => rustix::net::shutdown(channel.socket(), rustix::net::Shutdown::Read).expect("shutdown"),
+            ["linger"] => drop(Command::new("/bin/sleep").arg("1000").spawn().expect("sleep")),
+            ["stall"] => std::thread::sleep(Duration::from_secs(1000)),
+            ["die"] => {
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("kill")
+            }
+            _ => panic!("no deed: {deed}"),
+        }
+    }
+}
+
+/// Reads until a message of this kind, or the last part of one, has come.
+fn hear(channel: &Channel, kind: &str) {
+    loop {
+        match channel.receive::<ToChild>() {
+            Ok(Received::Message(message, ..)) if message.kind().name() == kind && message.is_last() => return,
+            Ok(Received::Message(..)) => {}
+            _ => std::process::exit(3),
+        }
+    }
+}
+
+fn message(what: &str) -> ToParent {
+    match what {
+        "UsernsCreated" => ToParent::UsernsCreated,
+        "NamespacesReady" => ToParent::NamespacesReady,
+        "RootfsReady" => ToParent::RootfsReady,
+        "Console" => ToParent::Console,
+        "Ready" => ToParent::Ready,
+        "Executing" => ToParent::Executing,
+        "Listener" => ToParent::Listener,
+        "Trace" => ToParent::Trace(vec![]),
+        "Forked" => ToParent::Forked { pid: 1 },
+        "Forked:self" => ToParent::Forked { pid: outer_pid() },
+        "Forked:negative" => ToParent::Forked { pid: -1 },
+        _ => panic!("no message: {what}"),
+    }
+}
+
+/// This process's number on the host, whose procfs is still mounted.
+fn outer_pid() -> i32 {
+    let link = fs::read_link("/proc/self").expect("/proc/self");
+    link.to_str().and_then(|pid| pid.parse().ok()).expect("a pid")
+}
+
+fn fd(kind: &str) -> OwnedFd {
+    let kind = FdKind::ALL.into_iter().find(|k| format!("{k:?}").eq_ignore_ascii_case(kind));
+    kind.expect("a kind of fd").stand_in().expect("a stand-in")
+}
+
+// The parent: what `tandem create` and `tandem run` do, with this program as the child.
+
+fn parent(id: &str, how: &str) -> i32 {
+    let open = || fs::read_dir("/proc/self/fd").expect("fds").count();
+    let state = StateRoot::choose(Some(Path::new("root"))).expect("a state root");
+    let trace = TraceFile::default();
+    let before = open();
+    let request = Request::new(id, Path::new("bundle"), &state, &trace);
+    let console = Path::new("console.sock");
+    let console_socket = console.exists().then_some(console);
+    let result = create(&Request { start_at_once: how == "run", console_socket, ..request }).map(drop);
+    let result = result.and_then(|()| if how == "start" { lifecycle::start(&state, id, &trace) } else { Ok(()) });
+    println!("fds left: {}", open() - before);
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    }
+}
+
+// The tests.
+
+fn with_script(case: &Case, how: &str, script: &[&str]) -> Outcome {
+    fs::write(case.path(SCRIPT), script.join("\n")).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--parent", &case.id, how]).current_dir(case.path("")).env("TANDEM_TEST", &case.id);
+    command.env("TANDEM_CHILD_TIMEOUT", "2").stdin(std::process::Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    case.launch(command).wait()
+}
+
+/// The parent refuses, with each of `parts` in its one line, and nothing is left.
+fn refuses(case: &Case, how: &str, script: &[&str], parts: &[&str]) {
+    let outcome = with_script(case, how, script);
+    outcome.refused_with(parts);
+    assert_eq!(outcome.out(), "fds left: 0\n", "{}", outcome.all());
+    case.nothing_left(&script.join("; "));
+}
+
+/// A child that has hooks to wait for and a terminal to send.
+fn busy(name: &'static str) -> (Case, ConsoleSocket) {
+    let mut case = Case::new(name);
+    case.alter(|c| {
+        c["process"]["terminal"] = true.into();
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+    });
+    let console = ConsoleSocket::new(&case.path("console.sock"));
+    (case, console)
+}
+
+/// The honest conversation of such a child, up to each state, and what the parent awaits there.
+const HONEST: [(&str, &str); 5] = [
+    ("say NamespacesReady", "NamespacesReady"),
+    ("say RootfsReady", "RootfsReady"),
+    ("say Console terminal", "Console"),
+    ("say Ready", "Ready"),
+    ("say Executing", "Executing"),
+];
+
+const KINDS: [Kind; 8] = [
+    Kind::UsernsCreated,
+    Kind::Forked,
+    Kind::NamespacesReady,
+    Kind::RootfsReady,
+    Kind::Console,
+    Kind::Ready,
+    Kind::Executing,
+    Kind::Listener,
+];
+
+fn every_message_in_every_state() {
+    let (case, _console) = busy("order");
+    for at in 0..=HONEST.len() {
+        let awaited = HONEST.get(at).map_or("the end", |(_, kind)| kind);
+        for kind in KINDS.iter().map(|k| k.name()).filter(|kind| *kind != awaited) {
+            let mut script = vec!["hear Plan"];
+            script.extend(HONEST[..at].iter().map(|(deed, _)| *deed));
+            let fds = if ["Console", "Listener"].contains(&kind) { " terminal" } else { "" };
+            let lie = format!("say {kind}{fds}");
+            script.extend([&lie, "stall"]);
+            refuses(&case, "run", &script, &[&format!("expected {awaited}, got {kind}")]);
+        }
+    }
+}
+
+fn a_child_that_stalls_in_any_state_is_killed_in_time() {
+    let (case, _console) = busy("stall");
+    for at in 0..=HONEST.len() {
+        let awaited = HONEST.get(at).map_or("the end", |(_, kind)| kind);
+        let mut script = vec!["hear Plan"];
+        script.extend(HONEST[..at].iter().map(|(deed, _)| *deed));
+        script.push("stall");
+        let parts = [&format!("wait for {awaited}: the other side stalled for 2s"), "killed", "TANDEM_CHILD_TIMEOUT"];
+        refuses(&case, "run", &script, &parts);
+    }
+}
+
+fn a_child_that_does_not_read_its_plan_is_killed_in_time() {
+    let mut case = Case::new("unread");
+    case.alter(|c| c["process"]["env"] = json!((0..40_000).map(|i| format!("NAME_{i}=value")).collect::<Vec<_>>()));
+    refuses(&case, "create", &["stall"], &["send Plan: the other side stalled for 2s", "killed"]);
+}
+
+fn a_created_container_that_does_not_answer_start_is_killed_in_time() {
+    let case = Case::new("mute");
+    let script = ["hear Plan", "say NamespacesReady", "say Ready", "hear Release", "stall"];
+    let outcome = with_script(&case, "start", &script);
+    // Release came, with its socket, and was let go: nobody listens.
+    outcome.refused_with(&["start container"]);
+    case.delete_by_force();
+    case.nothing_left("a start without an answer");
+}
+
+fn a_flood_does_not_hold_the_parent() {
+    let (case, _console) = busy("flood");
+    refuses(&case, "run", &["hear Plan", "flood Trace"], &["wait for NamespacesReady: the other side stalled for 2s"]);
+    refuses(&case, "run", &["hear Plan", "flood NamespacesReady"], &["expected RootfsReady, got NamespacesReady"]);
+    refuses(&case, "run", &["deaf", "stall"], &[]);
+}
+
+fn wrong_fds_are_named_and_closed() {
+    let (case, console) = busy("fds");
+    for kind in ["directory", "socket", "file", "pipe", "device", "anonymous"] {
+        let lie = format!("say Console {kind}");
+        let script = ["hear Plan", "say NamespacesReady", "say RootfsReady", &lie, "stall"];
+        refuses(&case, "run", &script, &["the child sent something else than a terminal's master"]);
+    }
+    let count = ["Console announced 1 fds and came with 253"];
+    refuses(&case, "run", &["hear Plan", "say NamespacesReady", "say RootfsReady", "many Console", "stall"], &count);
+    let none = ["Console announced 1 fds and came with 0"];
+    refuses(&case, "run", &["hear Plan", "say NamespacesReady", "say RootfsReady", "say Console", "stall"], &none);
+    let unasked = ["NamespacesReady announced 0 fds and came with 1"];
+    refuses(&case, "run", &["hear Plan", "say NamespacesReady directory", "stall"], &unasked);
+    drop(console);
+}
+
+fn a_child_that_dies_or_sends_garbage_is_told_apart() {
+    let (case, _console) = busy("garbage");
+    refuses(&case, "run", &["die"], &["the child was killed"]);
+    refuses(&case, "run", &["hear Plan", "say NamespacesReady", "die"], &["the child was killed"]);
+    // A Failed that ends in its middle.
+    refuses(&case, "run", &["hear Plan", "bytes 0805", "die"], &["malformed frame"]);
+    refuses(&case, "run", &["hear Plan", "bytes ff", "stall"], &["malformed frame"]);
+    refuses(&case, "run", &["hear Plan", "bytes 0200", "stall"], &["1 bytes after the message"]);
+    refuses(&case, "run", &["hear Plan", "oversize", "stall"], &["over the cap"]);
+}
+
+fn what_it_has_started_ends_with_it() {
+    let (case, _console) = busy("linger");
+    refuses(&case, "run", &["hear Plan", "linger", "say Ready", "stall"], &["expected NamespacesReady, got Ready"]);
+    refuses(&case, "run", &["hear Plan", "linger", "stall"], &["stalled for 2s"]);
+}
+
+fn a_process_that_is_not_its_own_is_not_believed() {
+    let mut case = Case::new("forked");
+    // A time namespace is entered late, by a process that the child forks and names.
+    case.alter(|c| {
+        common::bundle::namespace(c, "time", None);
+        c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 5}});
+        common::bundle::without_namespace(c, "pid");
+    });
+    for (lie, why) in [("Forked", "no child"), ("Forked:negative", "no child"), ("Forked:self", "itself")] {
+        let lie = format!("say {lie}");
+        refuses(&case, "create", &["hear Plan", &lie, "stall"], &["as its process, which is", why]);
+    }
+}
+
+/// Runs those whose names hold a given word, as libtest does: a thread each is not needed.
+fn tests(args: &[String]) {
+    let all: [(&str, fn()); 9] = [
+        ("every_message_in_every_state", every_message_in_every_state),
+        ("a_child_that_stalls_in_any_state_is_killed_in_time", a_child_that_stalls_in_any_state_is_killed_in_time),
+        (
+            "a_child_that_does_not_read_its_plan_is_killed_in_time",
+            a_child_that_does_not_read_its_plan_is_killed_in_time,
+        ),
+        (
+            "a_created_container_that_does_not_answer_start_is_killed_in_time",
+            a_created_container_that_does_not_answer_start_is_killed_in_time,
+        ),
+        ("a_flood_does_not_hold_the_parent", a_flood_does_not_hold_the_parent),
+        ("wrong_fds_are_named_and_closed", wrong_fds_are_named_and_closed),
+        ("a_child_that_dies_or_sends_garbage_is_told_apart", a_child_that_dies_or_sends_garbage_is_told_apart),
+        ("what_it_has_started_ends_with_it", what_it_has_started_ends_with_it),
+        ("a_process_that_is_not_its_own_is_not_believed", a_process_that_is_not_its_own_is_not_believed),
+    ];
+    let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        return all.iter().for_each(|(name, _)| println!("{name}: test"));
+    }
+    if !rustix::process::geteuid().is_root() || !common::is_tandem() {
+        return common::skipped("needs root, and tandem itself");
+    }
+    let (mut passed, mut failed) = (0, vec![]);
+    for (name, test) in all {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        match std::panic::catch_unwind(test) {
+            Ok(()) => passed += 1,
+            Err(_) => failed.push(name),
+        }
+        println!("test {name} ... {}", if failed.last() == Some(&name) { "FAILED" } else { "ok" });
+    }
+    let result = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("\ntest result: {result}. {passed} passed; {} failed\n", failed.len());
+    if !failed.is_empty() {
+        std::process::exit(101);
+    }
+}

@@ -6,9 +6,8 @@ seeds_work() {
     local work=$1 tandem root=$1/state
     require_root
     install_missing "${BUILD_PACKAGES[@]}" c++=g++ have_static_busybox=busybox-static jq=jq script=bsdutils
-    cargo build --quiet --locked
+    cargo build --quiet --locked --bin tandem --example pack_seeds
     tandem=$TARGET_DIR/debug/tandem
-    build --bin pack_seeds
     make_rootfs "$work/bundle/rootfs"
     (cd "$work/bundle" && "$tandem" spec)
     jq '.process.terminal = false | .process.args = ["true"] | .process.env = ["PATH=/bin"]' \
@@ -36,7 +35,7 @@ seeds_work() {
     jq -c '.state.bundle = "/b" | .rootfs = "/b/rootfs" | .process = {"pid": 42, "start_time": 4242}' \
         "$root/seed-steps/state.json" >fuzz/seeds/state/created.json
     "$tandem" --root "$root" delete --force seed-steps
-    "$(program pack_seeds)" fuzz/seeds "$work"/*.record
+    "$TARGET_DIR/debug/examples/pack_seeds" fuzz/seeds "$work"/*.record
 }
 
 seeds_of_configurations() {

@@ -16,9 +16,8 @@ use crate::plan::process::Extras;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::strategy::MountApi;
 use crate::plan::{CgroupManager, ChildPlan, Choices, Plan, load};
-use crate::protocol::recording::Recording;
 use crate::protocol::sequence::{Direction, Sequence};
-use crate::protocol::{Shape, ToChild, codec};
+use crate::protocol::{Shape, codec};
 use crate::replay;
 use crate::state::Record;
 
@@ -144,42 +143,4 @@ pub fn child_session(data: &[u8]) {
     let before = next_fd();
     let _ = replay::against_child("create", &frames, &mut |_, _| Ok(()));
     assert_eq!(next_fd(), before, "an fd is left open");
-}
-
-/// A recording as inputs of the session targets: name of the target, and the bytes.
-///
-/// # Errors
-/// It holds no plan.
-pub fn seeds(recording: &Recording) -> crate::error::Result<Vec<(&'static str, Vec<u8>)>> {
-    let mut seeds = vec![("child_session", replay::pack(&recording.frames))];
-    let mut bits: u16 = if recording.command == "start" { 1 << 11 } else { 0 };
-    let mut plan = vec![];
-    for frame in &recording.frames {
-        if let Ok(ToChild::Plan(part)) = codec::decode(&frame.bytes) {
-            plan.extend(part.bytes);
-        }
-        seeds.push(("frame_decode", frame.bytes.clone()));
-    }
-    if !plan.is_empty() {
-        let s = codec::decode_payload::<ChildPlan>(&plan)?.shape;
-        seeds.push(("frame_decode", plan));
-        let output = s.hook_output.is_some();
-        let stderr = s.hook_output.is_some_and(|(_, stderr)| stderr);
-        let flags = [
-            s.joins,
-            s.late_userns,
-            s.forks,
-            s.sources,
-            s.stage,
-            s.hooks,
-            s.terminal,
-            output,
-            stderr,
-            s.filter,
-            s.listener,
-        ];
-        bits |= flags.iter().enumerate().fold(0, |bits, (i, on)| bits | u16::from(*on) << i);
-    }
-    seeds.push(("parent_session", [&bits.to_le_bytes()[..], &replay::pack(&recording.frames)].concat()));
-    Ok(seeds)
 }

@@ -14,7 +14,7 @@ use crate::protocol::channel::Channel;
 use crate::protocol::codec;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::message::Wire;
-use crate::protocol::recording::{FdKind, Frame, borrowed};
+use crate::protocol::recording::{FdKind, Frame, Recording, borrowed};
 use crate::protocol::sequence::{Direction, Sequence};
 use crate::protocol::{ChildSession, Kind, ParentSession, ToChild, ToParent};
 
@@ -184,6 +184,44 @@ pub fn unpack(mut data: &[u8]) -> Vec<Frame> {
         data = rest;
     }
     frames
+}
+
+/// A recording as inputs of the session targets: name of the target, and the bytes.
+///
+/// # Errors
+/// It holds no plan.
+pub fn seeds(recording: &Recording) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let mut seeds = vec![("child_session", pack(&recording.frames))];
+    let mut bits: u16 = if recording.command == "start" { 1 << 11 } else { 0 };
+    let mut plan = vec![];
+    for frame in &recording.frames {
+        if let Ok(ToChild::Plan(part)) = codec::decode(&frame.bytes) {
+            plan.extend(part.bytes);
+        }
+        seeds.push(("frame_decode", frame.bytes.clone()));
+    }
+    if !plan.is_empty() {
+        let s = codec::decode_payload::<ChildPlan>(&plan)?.shape;
+        seeds.push(("frame_decode", plan));
+        let output = s.hook_output.is_some();
+        let stderr = s.hook_output.is_some_and(|(_, stderr)| stderr);
+        let flags = [
+            s.joins,
+            s.late_userns,
+            s.forks,
+            s.sources,
+            s.stage,
+            s.hooks,
+            s.terminal,
+            output,
+            stderr,
+            s.filter,
+            s.listener,
+        ];
+        bits |= flags.iter().enumerate().fold(0, |bits, (i, on)| bits | u16::from(*on) << i);
+    }
+    seeds.push(("parent_session", [&bits.to_le_bytes()[..], &pack(&recording.frames)].concat()));
+    Ok(seeds)
 }
 
 #[cfg(test)]

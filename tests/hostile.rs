@@ -81,8 +81,13 @@ fn hostile(socket: i32) {
 fn hear(channel: &Channel, kind: &str) {
     loop {
         match channel.receive::<ToChild>() {
-            Ok(Received::Message(message, ..)) if message.kind().name() == kind && message.is_last() => return,
-            Ok(Received::Message(..)) => {}
+            Ok(Received::Message(message, fds, _)) => {
+                // Kept: the socket on which `start` calls, too.
+                std::mem::forget(fds);
+                if message.kind().name() == kind && message.is_last() {
+                    return;
+                }
+            }
             _ => std::process::exit(3),
         }
     }
@@ -225,8 +230,8 @@ fn a_created_container_that_does_not_answer_start_is_killed_in_time() {
     let case = Case::new("mute");
     let script = ["hear Plan", "say NamespacesReady", "say Ready", "hear Release", "stall"];
     let outcome = with_script(&case, "start", &script);
-    // Release came, with its socket, and was let go: nobody listens.
-    outcome.refused_with(&["start container"]);
+    outcome.refused_with(&["start container", "wait for Executing: the other side stalled for 2s", "killed"]);
+    assert_eq!(case.status(), "stopped");
     case.delete_by_force();
     case.nothing_left("a start without an answer");
 }
@@ -256,8 +261,9 @@ fn wrong_fds_are_named_and_closed() {
 
 fn a_child_that_dies_or_sends_garbage_is_told_apart() {
     let (case, _console) = busy("garbage");
-    refuses(&case, "run", &["die"], &["the child was killed"]);
-    refuses(&case, "run", &["hear Plan", "say NamespacesReady", "die"], &["the child was killed"]);
+    refuses(&case, "run", &["die"], &["the other side closed the socket; expected NamespacesReady"]);
+    let script = ["hear Plan", "say NamespacesReady", "die"];
+    refuses(&case, "run", &script, &["the other side closed the socket; expected RootfsReady"]);
     // A Failed that ends in its middle.
     refuses(&case, "run", &["hear Plan", "bytes 0805", "die"], &["malformed frame"]);
     refuses(&case, "run", &["hear Plan", "bytes ff", "stall"], &["malformed frame"]);
@@ -273,11 +279,11 @@ fn what_it_has_started_ends_with_it() {
 
 fn a_process_that_is_not_its_own_is_not_believed() {
     let mut case = Case::new("forked");
-    // A time namespace is entered late, by a process that the child forks and names.
+    // A time namespace in a user namespace is entered late, by a process that the child forks and names.
     case.alter(|c| {
+        common::bundle::user_namespace(c, 100_000);
         common::bundle::namespace(c, "time", None);
         c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 5}});
-        common::bundle::without_namespace(c, "pid");
     });
     for (lie, why) in [("Forked", "no child"), ("Forked:negative", "no child"), ("Forked:self", "itself")] {
         let lie = format!("say {lie}");

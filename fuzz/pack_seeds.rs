@@ -9,7 +9,7 @@ fn main() {
     let mut seen = BTreeSet::new();
     for file in args {
         for recording in tandem::protocol::recording::read(Path::new(&file)).unwrap_or_else(|e| panic!("{e}")) {
-            for (target, seed) in tandem::fuzzing::seeds(&recording).unwrap_or_else(|e| panic!("{e}")) {
+            for (target, seed) in tandem::replay::seeds(&recording).unwrap_or_else(|e| panic!("{e}")) {
                 let number = seen.iter().filter(|(name, _)| *name == target).count();
                 // Small ones: a seed is where mutation begins.
                 if seed.len() <= 16 * 1024 && seen.insert((target, seed.clone())) {

@@ -117,7 +117,9 @@ impl Child {
             return refuse("itself");
         }
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let ours = Pid::from_raw(pid).filter(|_| pid > 0).map(|pid| waitid(WaitId::Pid(pid), look));
+        // Asked first: a negative number is no Pid to make.
+        let claimed = if pid > 0 { Pid::from_raw(pid) } else { None };
+        let ours = claimed.map(|pid| waitid(WaitId::Pid(pid), look));
         if !matches!(ours, Some(Ok(_))) {
             return refuse("no child of this one");
         }

@@ -456,7 +456,10 @@ mod tests {
             side: Side::Child,
             pid: 1,
             event: Sort::Step,
-            name: detail.clone(),
+            name: detail.clone().into(),
+            object: String::new(),
+            mechanism: String::new().into(),
+            why: String::new(),
             detail,
             fds: vec![],
         };

@@ -71,7 +71,7 @@ fn seen(pid: u32) -> Seen {
 fn strategy(trace: &Path) -> String {
     let text = fs::read_to_string(trace).unwrap_or_default();
     let events = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
-    let mut details = events.filter(|e| e["name"] == "strategy").map(|e| e["detail"].as_str().unwrap().to_owned());
+    let mut details = events.filter(|e| e["name"] == "strategy").map(|e| e["object"].as_str().unwrap().to_owned());
     let detail = details.next().unwrap_or("none that the trace names".to_owned());
     ["namespace", "pivot", "mount"].into_iter().find(|n| detail.starts_with(n)).map_or(detail, str::to_owned)
 }

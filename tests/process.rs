@@ -108,6 +108,23 @@ fn a_limit_of_no_known_name_or_listed_twice_is_refused() {
     case.nothing_left("a refused create");
 }
 
+/// config.md, "process.capabilities": what can't be granted is a warning, and no failure.
+#[test]
+fn a_capability_that_nobody_knows_is_told_and_left_out() {
+    let mut case = case!("capunknown");
+    tandem_only!("the words");
+    case.alter(|c| {
+        c["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_NONE_SUCH"], "ambient": ["CAP_KILL"]});
+        c["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    });
+    case.args(&["grep", "CapBnd", "/proc/self/status"]);
+    let outcome = case.run().ok();
+    assert_eq!(outcome.out().split_whitespace().last(), Some("0000000000000020"));
+    for words in ["CAP_NONE_SUCH", "CAP_KILL can't be given"] {
+        assert!(outcome.err().contains(words), "{}", outcome.err());
+    }
+}
+
 #[test]
 fn no_new_privileges_is_as_asked() {
     let mut case = case!("nnp");

@@ -183,8 +183,9 @@ impl Run {
     }
 
     fn after_start(&self, record: &Record, context: &Context) -> Result<()> {
-        lifecycle::run_poststart(record, &context.state)
-            .map_err(|error| error.and_undone(lifecycle::delete(&context.state, &self.options.id, true, &context.trace)))
+        lifecycle::run_poststart(record, &context.state).map_err(|error| {
+            error.and_undone(lifecycle::delete(&context.state, &self.options.id, true, &context.trace))
+        })
     }
 }
 

@@ -83,8 +83,7 @@ impl Exec {
         if self.process.is_none() && self.command.is_empty() {
             return Err(Error::new(Kind::Usage, "exec needs a command, or --process"));
         }
-        // What is empty, as a script's variable that is not set, changes nothing.
-        let user = self.user.as_deref().filter(|user| !user.is_empty()).map(UserSpec::parse).transpose()?;
+        let user = self.user.as_deref().map(UserSpec::parse).transpose()?;
         let cgroups = self.cgroup.iter().map(|text| SubCgroup::parse(text)).collect::<Result<Vec<_>>>()?;
         let request = Request {
             id: &self.id,

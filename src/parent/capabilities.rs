@@ -2,28 +2,26 @@
 
 use rustix::thread::CapabilitySet;
 
-use crate::error::{Context, Result};
 use crate::plan::process::CapabilityPlan;
 
 /// Tells of those that this process can't hand on, for a payload in the same user namespace; in one of its own it gets all.
-///
-/// # Errors
-/// capget(2)'s.
-pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) -> Result<()> {
+pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) {
     let all = asked.bounding | asked.effective | asked.permitted | asked.inheritable | asked.ambient;
     let own = match own_userns {
         true => u64::MAX,
-        false => rustix::thread::capabilities(None).context(|| "capget")?.permitted.bits(),
+        // That call on oneself can't fail; there is nothing to tell then.
+        false => rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits()),
     };
     // The kernel keeps the ambient set below these two.
     let ambient = asked.ambient & !(asked.inheritable & (asked.permitted | asked.effective));
     for (lacking, why) in [
-        (all & !own, "the runtime does not have it"),
-        (ambient & own, "it is ambient, and not both inheritable and permitted"),
+        (all & !own, "the runtime lacks them"),
+        (ambient & own, "the ambient set has only what is both inheritable and permitted"),
     ] {
-        for (name, _) in CapabilitySet::from_bits_retain(lacking).iter_names() {
-            log::warn!("capability CAP_{name} can't be given: {why}");
+        let names: Vec<String> =
+            CapabilitySet::from_bits_retain(lacking).iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+        if !names.is_empty() {
+            log::warn!("{} can't be given: {why}", names.join(", "));
         }
     }
-    Ok(())
 }

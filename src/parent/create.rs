@@ -87,7 +87,6 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         recorder.step("environment", recorder.now(), || plan.child.process.env.join("\n"));
     }
 
-    super::capabilities::tell_lacking(&plan.child.process.capabilities, plan.namespaces.has_user())?;
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
@@ -98,6 +97,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     match making.build(&mut plan, &host.cgroups, &text, recorder) {
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
+            super::capabilities::tell_lacking(&plan.child.process.capabilities, plan.namespaces.has_user());
             Ok(Created { id: plan.id, pid, master, notify, dir, record })
         }
         Err(error) => Err(making.made.undo(error)),

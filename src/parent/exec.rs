@@ -122,7 +122,6 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     if let Some(size) = plan.process.terminal.as_mut().filter(|size| **size == TerminalSize::default()) {
         *size = console::own_size();
     }
-    super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0)?;
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
     if request.trace.secrets {
         recorder.step("environment", recorder.now(), || plan.process.env.join("\n"));
@@ -175,6 +174,9 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let result = converse(request, &plan, with, console, &mut talk);
     let result = result.map_err(|error| talk.explain(error));
     std::mem::swap(recorder, &mut talk.session.recorder);
+    if result.is_ok() {
+        super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0);
+    }
     result.map(|master| Executed { pid: talk.child.release(), master })
 }
 

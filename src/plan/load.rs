@@ -82,14 +82,16 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
     };
     let Ok(mut json) = parse::<Value>(text) else { return Err(error) };
     let Some(process) = json.pointer_mut(process) else { return Err(error) };
-    for flag in process["scheduler"]["flags"].as_array_mut().into_iter().flatten() {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
         match flag.as_str() {
             Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
             Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
             _ => {}
         }
     }
-    for (set, names) in process["capabilities"].as_object_mut().into_iter().flatten() {
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    for (set, names) in sets.into_iter().flatten() {
         let Some(names) = names.as_array_mut() else { continue };
         names.retain(|name| {
             let unknown = name.is_string() && serde_json::from_value::<Capability>(name.clone()).is_err();

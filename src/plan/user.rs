@@ -41,9 +41,6 @@ impl UserSpec {
         };
         let who = |part: &str| Who::parse(part).ok_or_else(refuse);
         let (user, group) = match text.split_once(':') {
-            // A half that is left out: root, or its group, as under crun.
-            Some(("", group)) => (Who::Id(0), Some(who(group)?)),
-            Some((user, "")) => (who(user)?, None),
             Some((user, group)) => (who(user)?, Some(who(group)?)),
             None => (who(text)?, None),
         };

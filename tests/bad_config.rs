@@ -192,7 +192,9 @@ fn a_device_a_path_and_a_hook_that_can_not_be() {
     tandem_only!("naming every wrong value");
     let mut case = case!("badvalues");
     let good = case.config.clone();
-    let changes: [(&str, serde_json::Value, &str); 6] = [
+    let changes: [(&str, serde_json::Value, &str); 8] = [
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 38}), "errno"),
+        ("/linux/resources", json!({"unified": {"cgroup.freeze": "1"}}), "cgroup.freeze"),
         ("/linux/namespaces", json!([{"type": "nonesuch"}]), "nonesuch"),
         ("/process/oomScoreAdj", json!(5000), "oomScoreAdj"),
         ("/linux/devices", json!([{"path": "/dev/x", "type": "q", "major": 1, "minor": 1}]), "type"),

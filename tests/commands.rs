@@ -29,6 +29,7 @@ fn list_shows_id_pid_status_and_bundle() {
         assert_eq!(list[0]["status"], "running");
         assert_eq!(list[0]["bundle"], case.text("bundle"));
         assert!(list[0]["created"].is_string(), "{list}");
+        assert!(!common::is_tandem() || list[0]["owner"] == "root", "{list}");
     }
     assert_eq!(case.call(&["list", "-q"]).ok().out().trim_end(), case.id);
     let table = case.call(&["list"]).ok().out();
@@ -207,6 +208,11 @@ fn a_failure_is_one_json_object_in_the_log_and_a_line_on_stderr() {
         assert_eq!(record["level"], "error");
         assert!(record["msg"].as_str().unwrap().contains("does not exist"), "{text}");
         assert_eq!(record["time"].as_str().unwrap().as_bytes()[10], b'T', "{text}");
+        // A command line that can't be read, too.
+        fs::remove_file(&log).unwrap();
+        assert_ne!(case.call(&["create", "--no-such-option", "x"]).code(), 0);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        assert!(!common::is_tandem() || text.contains("--no-such-option"), "{text}");
     }
     case.globals.clear();
 }

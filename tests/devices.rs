@@ -44,6 +44,23 @@ fn the_usual_links_stand_in_dev() {
     assert!(matches!(ptmx.to_str(), Some("pts/ptmx" | "/dev/pts/ptmx")), "{ptmx:?}");
 }
 
+/// config-linux.md, "Devices": a file that is there already and is no such device is an error.
+#[test]
+fn a_device_hides_no_file_of_the_image() {
+    let mut case = case!("devhides");
+    tandem_only!("the refusal");
+    fs::create_dir_all(case.rootfs().join("etc")).unwrap();
+    fs::write(case.rootfs().join("etc/precious"), "data").unwrap();
+    fs::write(case.rootfs().join("etc/empty"), "").unwrap();
+    let device = |path: &str| json!([{"path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    case.alter(|c| c["linux"]["devices"] = device("/etc/precious"));
+    case.create_with(&[]).refused_with(&["/etc/precious", "regular file", "not this device"]);
+    case.nothing_left("a refused create");
+    case.alter(|c| c["linux"]["devices"] = device("/etc/empty"));
+    let pid = case.running();
+    assert_eq!(fs::metadata(look::inside(pid, "/etc/empty")).unwrap().rdev(), makedev(1, 3));
+}
+
 #[test]
 fn more_devices_have_their_number_mode_and_owner() {
     let mut case = case!("moredev");

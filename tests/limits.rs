@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 
+use common::bundle::namespace;
 use common::case::Case;
 use common::look;
 use serde_json::{Value, json};
@@ -150,6 +151,43 @@ fn a_file_of_cgroup_v2_has_what_unified_says() {
     let line = case.create_with(&[]).refused();
     assert!(line.contains("unified.cgroup.no-such-file"), "{line}");
     case.nothing_left("a refused create");
+}
+
+#[test]
+fn a_delegated_cgroup_has_the_containers_controllers() {
+    let setup = if look::v1("pids").is_some() { common::V2_ONLY } else { "" };
+    if !common::isolated("a_delegated_cgroup_has_the_containers_controllers", setup) {
+        return;
+    }
+    let mut case = case!("delegated");
+    let top = look::v2().expect("cgroup2").join(&case.id);
+    case.alter(|c| {
+        c["annotations"] = json!({"run.oci.delegate-cgroup": "/outer/inner"});
+        namespace(c, "cgroup", None);
+    });
+    let pid = case.running();
+    assert_eq!(look::cgroups(pid)[""], format!("/{}/outer/inner", case.id));
+    let controllers = look::value(top.join("cgroup.controllers"));
+    assert!(!controllers.is_empty());
+    assert_eq!(look::value(top.join("outer/inner/cgroup.controllers")), controllers);
+    // A process more finds a place, though the container's own cgroup takes none any more.
+    case.exec(&["true"]).ok();
+}
+
+/// Go's types write 0 for what is to stay.
+#[test]
+fn an_update_to_zero_changes_nothing() {
+    let mut case = case!("updatezero");
+    if !look::has_controllers(&["pids"]) {
+        skip!("no cgroup controller pids");
+    }
+    limited(&mut case, json!({"pids": {"limit": 20}}));
+    case.call(&["update", "--pids-limit", "0", "--memory", "0", "--cpu-share", "0", &case.id]).ok();
+    fs::write(case.path("resources"), "{\"pids\": {}}").unwrap();
+    case.call(&["update", "--resources", &case.text("resources"), &case.id]).ok();
+    assert_eq!(look::cgroup_file(&case.id, "pids", "pids.max", "pids.max"), "20");
+    case.call(&["update", "--pids-limit", "-1", &case.id]).ok();
+    assert_eq!(look::cgroup_file(&case.id, "pids", "pids.max", "pids.max"), "max");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub const CONFIG: &str = "config.json";
 /// Reads a configuration and checks its version. Returns its text too, which the state directory keeps.
 ///
 /// # Errors
-/// [`Kind::Config`] for what is wrong in the file; the system's for a file that can't be read.
+/// [`crate::error::Kind::Config`] for what is wrong in the file; the system's for a file that can't be read.
 pub fn spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
     let text = text(path)?;
     let spec = spec_from_text(&text).context(|| format!("`{}`", path.display()))?;
@@ -33,7 +33,7 @@ pub(crate) fn text(path: &Path) -> Result<Vec<u8>> {
 /// A configuration from its text.
 ///
 /// # Errors
-/// [`Kind::Config`].
+/// [`crate::error::Kind::Config`].
 pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
     // Looked at first: a config of another major version may not fit our types, and the version is the better error.
     #[derive(serde::Deserialize)]
@@ -126,7 +126,7 @@ pub fn process(path: &Path) -> Result<Process> {
 /// JSON of any type we read; an error names the property by its path.
 ///
 /// # Errors
-/// [`Kind::Config`].
+/// [`crate::error::Kind::Config`].
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::config("the file is empty"));

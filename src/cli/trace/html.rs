@@ -8,6 +8,8 @@ use super::text::{fds, side, sort, title, words};
 use crate::protocol::event::{Event, Side, Sort};
 
 const STYLE: &str = include_str!("page.css");
+/// The page is what it is, and asks nobody for anything.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 const SCRIPT: &str = include_str!("page.js");
 
 pub(super) fn page(sections: &[Section]) -> String {
@@ -15,8 +17,8 @@ pub(super) fn page(sections: &[Section]) -> String {
     let body: String = sections.iter().map(of_section).collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src \
-         'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>Trace of {}</title>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Trace of {}</title>\n\
          <style>\n{STYLE}</style></head><body>\n{FILTER}{body}<script>\n{SCRIPT}</script></body></html>\n",
         escape(&names)
     )

@@ -105,7 +105,7 @@ fn run_traced(
     let since = journal::now();
     let result = run_one(hook, state, cwd, output);
     journal::ended("hook", since, &result, || {
-        About::object(hook.path.display().to_string()).by(format!("{kind}[{i}]")).with("it exited with 0")
+        About::object(format!("{kind}[{i}] {}", hook.path.display())).with("it exited with 0")
     });
     result
 }

@@ -349,6 +349,11 @@ fn update_of_nonsense_changes_nothing() {
     fs::write(case.path("resources"), "{\"pids\": {\"limit\":").unwrap();
     case.call(&["update", "--resources", &case.text("resources"), &case.id]).refused();
     case.call(&["update", "--resources", "/no/such/file", &case.id]).refused();
+    for wrong in ["{\"pids\": \"garbage\"}", "{\"memory\": 5}"] {
+        fs::write(case.path("resources"), wrong).unwrap();
+        let outcome = case.call(&["update", "--resources", &case.text("resources"), "--memory", "64m", &case.id]);
+        assert_eq!(outcome.code(), 1, "{wrong}: {}", outcome.all());
+    }
     assert_ne!(case.call(&["update", "--pids-limit", "many", &case.id]).code(), 0);
     assert_eq!(pids(&case), "50");
     assert_eq!(case.status(), "running");

@@ -66,8 +66,8 @@ fn hooks_cgroup_writes_and_mounts_are_events_of_their_own() {
     let file = traced(&mut case, "trace");
     let lines = lines(&file);
     let hooks = named(&lines, "hook");
-    assert_eq!((&hooks[0]["mechanism"], &hooks[0]["event"]), (&json!("createRuntime[0]"), &json!("step")));
-    assert!(hooks.iter().any(|h| h["mechanism"] == "poststop[0]" && h["event"] == "error"), "{hooks:#?}");
+    assert_eq!((&hooks[0]["object"], &hooks[0]["event"]), (&json!("createRuntime[0] /bin/true"), &json!("step")));
+    assert!(hooks.iter().any(|h| h["object"] == "poststop[0] /bin/false" && h["event"] == "error"), "{hooks:#?}");
     let limit = |l: &&Value| l["object"].as_str().is_some_and(|o| o.ends_with("/pids.max")) && l["detail"] == "77";
     assert_eq!(named(&lines, "cgroup write").into_iter().filter(limit).count(), 1, "{lines:#?}");
     let data = named(&lines, "mount").into_iter().find(|m| m["object"] == "`tmpfs` on `/data`").expect("the mount");
@@ -193,6 +193,10 @@ fn two_starts_are_compared() {
     case.alter(|c| c["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "0.1"]}]}));
     let after = traced(&mut case, "after");
     let shown = case.call(&["trace", "diff", "--command", "run", &before, &after]).ok();
-    assert!(shown.out().lines().any(|l| l.contains("new") && l.contains("hook /bin/sleep")), "{}", shown.out());
+    assert!(
+        shown.out().lines().any(|l| l.contains("(new)") && l.contains("hook createRuntime[0] /bin/sleep")),
+        "{}",
+        shown.out()
+    );
     case.call(&["trace", "diff", "--command", "exec", &before, &after]).refused_with(&["exec", "run"]);
 }

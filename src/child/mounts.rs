@@ -91,7 +91,7 @@ impl Mounter<'_> {
             Opened::Empty(reason) if self.root.sees_host() && !bind.idmapped => {
                 if self.root.api.moves_mounts() {
                     let about = || About::object(bind.source.display().to_string()).why(reason.to_string());
-                    self.session.recorder.fallback("bind", || about().by("opened by path, in the child"));
+                    self.session.recorder.fallback("bind", || about().by("a path that the child opens"));
                 }
                 self.bind_by_path(bind, destination, changes)
             }

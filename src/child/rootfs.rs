@@ -131,7 +131,7 @@ fn attach_sent(
         Opened::Empty(reason) => {
             session.recorder.fallback("rootfs", || {
                 About::object(container.rootfs.display().to_string())
-                    .by("opened by path, in the child")
+                    .by("a path that the child opens")
                     .why(reason.to_string())
             });
             let rootfs = open_directory(&container.rootfs).context(|| "open")?;

@@ -183,9 +183,11 @@ impl Run {
     }
 
     fn after_start(&self, record: &Record, context: &Context) -> Result<()> {
-        lifecycle::run_poststart(record, &context.state).map_err(|error| {
-            error.and_undone(lifecycle::delete(&context.state, &self.options.id, true, &context.trace))
-        })
+        let Err(error) = lifecycle::run_poststart(record, &context.state) else { return Ok(()) };
+        // A hook may have deleted it, and another may have its ID since.
+        let ours = Container::open(&context.state, &self.options.id).is_ok_and(|c| c.record.process == record.process);
+        let delete = || lifecycle::delete(&context.state, &self.options.id, true, &context.trace);
+        Err(if ours && !self.keep { error.and_undone(delete()) } else { error })
     }
 }
 

@@ -130,7 +130,9 @@ pub(super) fn fatal(globals: &Globals, error: &Error) {
 pub(super) fn refused(args: &[OsString], message: &str) {
     eprintln!("tandem: {message}");
     let value = |name: &str| {
-        let mut words = args.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
+        // Before the command, where engines have it: what comes after `exec ID` is the payload's.
+        let words = args.iter().filter_map(|arg| arg.to_str());
+        let mut words = words.take_while(|arg| !matches!(*arg, "--" | "exec" | "ps"));
         words.find_map(|word| match word.strip_prefix(name)? {
             "" => args.iter().skip_while(|arg| *arg != name).nth(1).and_then(|arg| arg.to_str()),
             rest => rest.strip_prefix('='),

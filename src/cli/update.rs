@@ -26,7 +26,7 @@ pub(super) struct Update {
     /// Limit of memory and swap together, in bytes
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     memory_swap: Option<i64>,
-    /// Limit of processes; -1 is none
+    /// Limit of processes; -1 is none, 0 leaves it as it is
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
     /// CPU time a period, in microseconds; -1 is no limit
@@ -86,6 +86,12 @@ impl Update {
         };
         if !resources.is_object() {
             return Err(Error::config("--resources: it is no JSON object"));
+        }
+        let groups = ["memory", "pids", "cpu", "blockIO"];
+        if let Some(group) =
+            groups.into_iter().find(|group| !(resources[*group].is_object() || resources[*group].is_null()))
+        {
+            return Err(Error::config(format!("--resources: `{group}` is no JSON object")));
         }
         self.add_options(&mut resources);
         leave_unset_out(&mut resources);

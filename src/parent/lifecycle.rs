@@ -276,7 +276,15 @@ pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
     let state = crate::hooks::state_json(&record.state, "running", pid);
     let output = Output::open(&record.hook_output);
     let run = |output| crate::hooks::run("poststart", &record.poststart, &state, Some(&record.state.bundle), &output);
-    output.and_then(run).map_err(|error| error.and_undone(end(record, state_root.proc())))
+    output.and_then(run).map_err(|error| error.and_undone(end_if_there(record, state_root.proc())))
+}
+
+/// Ends what the record tells of, unless it has ended by itself meanwhile: its number and its cgroup may be another's by then.
+fn end_if_there(record: &Record, proc: &Proc) -> Result<()> {
+    match record.process.map(|process| process.is_alive(proc)).transpose()? {
+        Some(true) => end(record, proc),
+        Some(false) | None => Ok(()),
+    }
 }
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.

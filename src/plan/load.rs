@@ -82,13 +82,16 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
     };
     let Ok(mut json) = parse::<Value>(text) else { return Err(error) };
     let Some(process) = json.pointer_mut(process) else { return Err(error) };
+    let mut changed = false;
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
     for flag in flags.into_iter().flatten() {
-        match flag.as_str() {
-            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
-            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
-            _ => {}
-        }
+        let other = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = other.into();
+        changed = true;
     }
     let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
     for (set, names) in sets.into_iter().flatten() {
@@ -97,11 +100,13 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
             let unknown = name.is_string() && serde_json::from_value::<Capability>(name.clone()).is_err();
             if unknown {
                 log::warn!("process.capabilities.{set}: {name} is unknown, and left out");
+                changed = true;
             }
             !unknown
         });
     }
-    parse(json.to_string().as_bytes())
+    // Its lines and columns are those of the file.
+    if changed { parse(json.to_string().as_bytes()) } else { Err(error) }
 }
 
 /// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.

@@ -93,17 +93,20 @@ fn pair(before: &Section, after: &Section, paint: Paint) -> String {
     text + "\n"
 }
 
-/// The durations of what is in both, by how much they differ.
+/// The durations, by how much they differ. What is on one side alone took no time on the other.
 fn durations(old: &BTreeMap<Key, &Event>, new: &BTreeMap<Key, &Event>, paint: Paint) -> String {
-    let both = old.iter().filter_map(|(key, event)| Some((key, event.took_us, new.get(key)?.took_us)));
-    let mut both: Vec<_> = both.filter(|(_, a, b)| a != b).collect();
-    both.sort_by_key(|(_, a, b)| std::cmp::Reverse(a.abs_diff(*b)));
+    let took = |of: &BTreeMap<Key, &Event>, key: &Key| of.get(key).map_or(0, |event| event.took_us);
+    let added = new.keys().filter(|key| !old.contains_key(*key)).map(|key| (key, " (new)"));
+    let kept = old.keys().map(|key| (key, if new.contains_key(key) { "" } else { " (gone)" }));
+    let both = kept.chain(added).map(|(key, alone)| (key, alone, took(old, key), took(new, key)));
+    let mut both: Vec<_> = both.filter(|(.., a, b)| a != b).collect();
+    both.sort_by_key(|(.., a, b)| std::cmp::Reverse(a.abs_diff(*b)));
     if both.is_empty() {
         return String::new();
     }
     let mut text = format!("\nslower and faster, the greatest difference first:\n{:>11} {:>11}\n", "before", "after");
-    for (key, a, b) in both.iter().take(LISTED) {
-        let line = format!("{:>11} {:>11}  {:<22} {}", duration(*a), duration(*b), change(*a, *b), label(key));
+    for (key, alone, a, b) in both.iter().take(LISTED) {
+        let line = format!("{:>11} {:>11}  {:<22} {}{alone}", duration(*a), duration(*b), change(*a, *b), label(key));
         let line = if b > a { paint.yellow(&line) } else { paint.green(&line) };
         text.push_str(&format!("{line}\n"));
     }
@@ -170,6 +173,7 @@ mod tests {
             "new      child  fallback image",
             "by `` before, `mount(2)` after",
             "+800 µs, x 9.00",
+            "devices object (gone)",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }

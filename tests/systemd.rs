@@ -381,7 +381,10 @@ fn the_trace_tells_of_the_unit() {
     case.call(&["--trace", &trace, "run", "--detach", "--bundle", &case.text("bundle"), &case.id]).ok();
     let text = fs::read_to_string(&trace).unwrap();
     let step = text.lines().find(|line| line.contains("\"cgroup\"")).expect("a step");
-    assert!(step.contains(&unit(&case)) && step.contains("by systemd") && step.contains("took_us"), "{step}");
+    assert!(
+        step.contains(&unit(&case)) && step.contains("\"mechanism\":\"systemd\"") && step.contains("took_us"),
+        "{step}"
+    );
     case.stop();
     case.delete();
     gone(&case, "delete");

@@ -50,7 +50,8 @@ fn podmans_flag_traces_a_create_and_its_start() {
     }
     let case = case!("tracepodman");
     let (file, store) = (case.text("trace"), case.text("store"));
-    let runtime = env!("CARGO_BIN_EXE_tandem");
+    let runtime = common::binary();
+    let runtime = runtime.to_str().expect("UTF-8");
     let output = Command::new("podman")
         .args(["--root", &store, "--runroot", &case.text("run"), "--storage-driver", "vfs", "--runtime", runtime])
         .args(["--cgroup-manager", "cgroupfs", "--runtime-flag", &format!("trace={file}")])

@@ -106,8 +106,7 @@ pub(crate) fn detach_all(destinations: &[PathBuf], proc: &Proc, recorder: &mut R
     found.iter().try_for_each(|(path, target)| {
         let since = recorder.now();
         let gone = unmount(target.fd.as_fd(), proc).context(|| format!("take away the mount on `{}`", path.display()));
-        recorder.failed("unmount", since, &gone, || path.display().to_string());
-        recorder.step("unmount", since, || About::object(path.display().to_string()).by("umount, detached"));
+        recorder.ended("unmount", since, &gone, || About::object(path.display().to_string()).by("umount, detached"));
         gone
     })
 }

@@ -101,6 +101,11 @@ impl About {
     pub fn with(self, detail: impl Into<String>) -> About {
         About { detail: detail.into(), ..self }
     }
+
+    /// It failed: what was said of it gives way to the error and to what the user can do.
+    pub(super) fn failed(self, error: &Error) -> About {
+        self.with(error.message()).why(error.advice().unwrap_or_default())
+    }
 }
 
 impl From<String> for About {
@@ -230,14 +235,28 @@ impl Recorder {
         object: impl FnOnce() -> String,
     ) {
         if let Err(error) = result {
-            self.timed(Sort::Error, name, since, || About { object: object(), ..about_error(error) });
+            self.timed(Sort::Error, name, since, || About::object(object()).failed(error));
+        }
+    }
+
+    /// Records a step that began at `since`, as it ended. What it was done to is told of a failure too.
+    pub fn ended<T>(
+        &mut self,
+        name: &'static str,
+        since: u64,
+        result: &Result<T, Error>,
+        about: impl FnOnce() -> About,
+    ) {
+        match result {
+            Ok(_) => self.step(name, since, about),
+            Err(error) => self.timed(Sort::Error, name, since, || about().failed(error)),
         }
     }
 
     /// Records a failure: that of the whole command, or of all that a side does.
     pub fn error(&mut self, error: &Error) {
         let now = self.now();
-        self.timed(Sort::Error, "failed", now, || about_error(error));
+        self.timed(Sort::Error, "failed", now, || About::default().failed(error));
     }
 
     fn timed<A: Into<About>>(&mut self, sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
@@ -289,10 +308,6 @@ impl Recorder {
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
-}
-
-fn about_error(error: &Error) -> About {
-    About { why: error.advice().unwrap_or_default().to_owned(), detail: error.message(), ..About::default() }
 }
 
 /// Microseconds of CLOCK_MONOTONIC, shifted.

@@ -47,9 +47,7 @@ pub(crate) fn step<A: Into<About>>(name: &'static str, since: u64, about: impl F
 pub(crate) fn ended<T>(name: &'static str, since: u64, result: &Result<T, Error>, about: impl FnOnce() -> About) {
     match result {
         Ok(_) => note(Sort::Step, name, since, about),
-        Err(error) => {
-            note(Sort::Error, name, since, || about().with(error.message()).why(error.advice().unwrap_or_default()))
-        }
+        Err(error) => note(Sort::Error, name, since, || about().failed(error)),
     }
 }
 

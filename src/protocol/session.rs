@@ -296,8 +296,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
 
     /// Takes a trace over, up to the cap: who speaks may be anybody.
     fn absorb(&mut self, events: Vec<Event>) -> Result<()> {
-        let size = |e: &Event| size_of::<Event>() + e.name.len() + e.detail.len() + size_of_val(e.fds.as_slice());
-        self.traced += events.iter().map(size).sum::<usize>();
+        self.traced += events.iter().map(|event| size_of::<Event>() + event.size()).sum::<usize>();
         if self.traced > TRACE_CAP {
             return Err(ProtocolError::TraceTooBig(self.traced).into());
         }

@@ -57,8 +57,7 @@ pub struct Created {
 /// # Errors
 /// What is wrong with the request, the bundle, the host or the payload.
 pub fn create(request: &Request<'_>) -> Result<Created> {
-    let command = if request.start_at_once { "run" } else { "create" };
-    request.trace.traced(command, request.id, |recorder| try_create(request, recorder))
+    request.trace.traced(request.command(), request.id, |recorder| try_create(request, recorder))
 }
 
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
@@ -83,9 +82,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     recorder
         .step("plan", since, || About::object(config.display().to_string()).with(format!("{}{from}", proc.describe())));
     recorder.step("strategy", recorder.now(), || plan.mount_strategy.about());
-    if request.trace.secrets {
-        recorder.step("environment", recorder.now(), || plan.child.process.env.join("\n"));
-    }
+    request.trace.tell_environment(&plan.child.process.env, recorder);
 
     // From here on something is made, and undone on failure. The record of it comes first.
     let dir = request.state.create(&plan.id)?;
@@ -188,8 +185,7 @@ impl Making<'_> {
         });
         let plan = &*plan;
 
-        let command = if self.request.start_at_once { "run" } else { "create" };
-        let recorded = channel.recorded(command)?;
+        let recorded = channel.recorded(self.request.command())?;
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
         let session = ParentSession::parent(recorded, Sequence::new(plan.child.shape), own).patient(self.patience);
         let mut talk = Conversation::with(child, session, proc);

@@ -123,9 +123,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         *size = console::own_size();
     }
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
-    if request.trace.secrets {
-        recorder.step("environment", recorder.now(), || plan.process.env.join("\n"));
-    }
+    request.trace.tell_environment(&plan.process.env, recorder);
 
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
     let cgroup = match (cgroup, request.cgroups) {

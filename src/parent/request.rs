@@ -123,6 +123,11 @@ impl<'a> Request<'a> {
         Ok(errors.iter().map(Finding::error).chain(unknown).chain(warnings).collect())
     }
 
+    /// The command that this is, as traces and recordings name it.
+    pub(super) fn command(&self) -> &'static str {
+        if self.start_at_once { "run" } else { "create" }
+    }
+
     pub(super) fn planned(&self) -> Result<Planned> {
         let id = ContainerId::parse(self.id)?;
         self.state.must_be_free(&id)?;

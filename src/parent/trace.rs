@@ -103,6 +103,13 @@ impl TraceFile {
         }
     }
 
+    /// Records the payload's environment, if secrets are asked for.
+    pub(super) fn tell_environment(&self, env: &[String], recorder: &mut Recorder) {
+        if self.secrets {
+            recorder.step("environment", recorder.now(), || env.join("\n"));
+        }
+    }
+
     fn open(&self, id: &str, rings: bool) -> Result<Sinks> {
         let mut paths: Vec<PathBuf> = self.file.iter().cloned().collect();
         // An ID that is none is refused by the command, and names no file before.

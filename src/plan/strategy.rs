@@ -1,6 +1,8 @@
 //! How the container's mounts come about: decided here, from what the kernel has and what the configuration asks for, and
 //! not changed afterwards.
 
+use std::borrow::Cow;
+
 use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
@@ -205,27 +207,28 @@ impl MountStrategy {
         }
     }
 
-    /// For the trace.
-    pub fn describe(&self) -> String {
-        let how = match (self.strategy, self.late) {
+    /// What it does.
+    fn how(&self) -> Cow<'static, str> {
+        match (self.strategy, self.late) {
             (Strategy::Namespace, _) if self.shows_host => {
-                "OPEN_TREE_NAMESPACE and setns, then the mounts; the host's are shown to the hooks".to_owned()
+                "OPEN_TREE_NAMESPACE and setns, then the mounts; the host's are shown to the hooks".into()
             }
             (Strategy::Namespace, _) => "OPEN_TREE_NAMESPACE and setns, then the mounts".into(),
             (Strategy::Pivot, None) => "pivot_root, then the mounts".into(),
-            (Strategy::Pivot, Some(late)) => format!("the mounts, then pivot_root: {late}"),
+            (Strategy::Pivot, Some(late)) => format!("the mounts, then pivot_root: {late}").into(),
             (Strategy::Mount, _) => "the mounts by mount(2), then pivot_root".into(),
-        };
-        let why = if self.why.is_empty() { String::new() } else { format!("; {}", self.why) };
-        format!("{}: {how}{why}", self.strategy.name())
+        }
     }
 
-    /// For the trace, in its fields: the strategy, what it does, and why not another.
+    /// On a line: the strategy, what it does, and why not another.
+    pub fn describe(&self) -> String {
+        let why = if self.why.is_empty() { String::new() } else { format!("; {}", self.why) };
+        format!("{}: {}{why}", self.strategy.name(), self.how())
+    }
+
+    /// The same for the trace, in its fields.
     pub fn about(&self) -> About {
-        let text = self.describe();
-        let how = text.split_once(": ").map_or("", |(_, how)| how);
-        let how = how.strip_suffix(&format!("; {}", self.why)).unwrap_or(how);
-        About::object(self.strategy.name()).by(how.to_owned()).why(self.why.clone())
+        About::object(self.strategy.name()).by(self.how()).why(self.why.clone())
     }
 }
 

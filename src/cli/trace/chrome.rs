@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::read::Section;
 use super::summary::Summary;
-use super::text::sort;
+use super::text::{bare_name, sort};
 use crate::protocol::event::{Event, Side, Sort};
 
 pub(super) fn json(sections: &[Section]) -> String {
@@ -54,14 +54,13 @@ fn of_section(n: usize, section: &Section, start: u64) -> Vec<Value> {
 }
 
 fn slice(n: usize, event: &Event, start: u64) -> Value {
-    let name =
-        if event.object.is_empty() { event.name.to_string() } else { format!("{} {}", event.name, event.object) };
     let args = json!({
         "object": event.object, "mechanism": event.mechanism, "why": event.why, "detail": event.detail,
         "fds": event.fds, "pid": event.pid,
     });
     let (ts, pid) = (event.at_us.saturating_sub(start), process(n, event.side));
-    let mut value = json!({"name": name, "cat": sort(event.event), "ts": ts, "pid": pid, "tid": 1, "args": args});
+    let mut value =
+        json!({"name": bare_name(event), "cat": sort(event.event), "ts": ts, "pid": pid, "tid": 1, "args": args});
     match event.event {
         Sort::Fallback | Sort::Error | Sort::Refused if event.took_us == 0 => {
             value["ph"] = "i".into();

@@ -4,7 +4,7 @@
 use super::paint::{duration, safe};
 use super::read::Section;
 use super::summary::{Mark, Summary};
-use super::text::{fds, side, sort, title, words};
+use super::text::{fds, name, side, sort, title, words};
 use crate::protocol::event::{Event, Side, Sort};
 
 const STYLE: &str = include_str!("page.css");
@@ -48,8 +48,7 @@ fn head(summary: &Summary<'_>) -> String {
     text.push_str("<dt>slowest</dt>");
     for (i, own) in &summary.slowest {
         let class = if summary.slow(*i).is_some() { " class=\"slow\"" } else { "" };
-        let event = &events[*i];
-        let what = format!("{} {} {}", side(event.side), safe(&event.name), safe(&event.object));
+        let what = format!("{} {}", side(events[*i].side), name(&events[*i]));
         let (own, share) = (duration(*own), summary.share(*own));
         text.push_str(&format!("<dd{class}><b>{own}</b> {share}% {}</dd>", escape(&what)));
     }
@@ -63,7 +62,7 @@ fn head(summary: &Summary<'_>) -> String {
     match summary.error() {
         None => text.push_str("<dd>none</dd>"),
         Some((step, last)) => {
-            let place = format!("{} {} {}", side(step.side), safe(&step.name), safe(&step.object));
+            let place = format!("{} {}", side(step.side), name(step));
             text.push_str(&format!("<dd class=\"failed\"><b>{}</b></dd>", escape(&place)));
             text.push_str(&format!("<dd class=\"failed\">{}</dd>", escape(&safe(&last.detail))));
             if !last.why.is_empty() {
@@ -163,7 +162,7 @@ fn row(summary: &Summary<'_>, index: usize) -> String {
     let is_message = matches!(event.event, Sort::Send | Sort::Receive);
     let class = if is_message { "message" } else { class(summary, index) };
     let took = if event.took_us > 0 { duration(event.took_us) } else { String::new() };
-    let what = escape(format!("{} {}", safe(&event.name), safe(&event.object)).trim_end());
+    let what = escape(&name(event));
     let shown = format!("<details><summary>{what} <b>{took}</b></summary>{}</details>", fields(event));
     let to_child = (event.event == Sort::Send) == (event.side == Side::Parent);
     let cells = match (is_message, event.side) {

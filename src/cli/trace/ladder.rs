@@ -3,7 +3,7 @@
 use super::paint::{Paint, duration, safe, shorten};
 use super::read::Section;
 use super::summary::{Mark, Summary};
-use super::text::{side, title, words};
+use super::text::{name, side, title, words};
 use crate::protocol::event::{Event, Side, Sort};
 
 /// Of the marks and of the times, with the blanks after them.
@@ -73,13 +73,6 @@ fn head(summary: &Summary<'_>, paint: Paint) -> String {
         }
     }
     text + "\n"
-}
-
-fn name(event: &Event) -> String {
-    match event.object.is_empty() {
-        true => safe(&event.name),
-        false => format!("{} {}", safe(&event.name), safe(&event.object)),
-    }
 }
 
 fn row(summary: &Summary<'_>, index: usize, columns: Columns, paint: Paint) -> String {

@@ -35,6 +35,16 @@ pub(super) fn title(summary: &Summary<'_>) -> String {
     title
 }
 
+/// What an event is, and of what.
+pub(super) fn name(event: &Event) -> String {
+    safe(&bare_name(event))
+}
+
+/// The same for a reader that is no terminal.
+pub(super) fn bare_name(event: &Event) -> String {
+    if event.object.is_empty() { event.name.to_string() } else { format!("{} {}", event.name, event.object) }
+}
+
 /// All that an event says, with a word before each field.
 pub(super) fn words(event: &Event) -> String {
     let mut words = safe(&event.name);

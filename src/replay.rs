@@ -33,13 +33,16 @@ pub fn sequence(command: &str, frames: &[Frame]) -> Result<Sequence> {
         let listener = frames.iter().any(|f| kind_of(f) == Some(Kind::Listener));
         return Ok(Sequence::start(listener));
     }
-    let mut plan = vec![];
-    for frame in frames.iter().filter(|f| f.direction == Direction::ToChild) {
-        if let Ok(ToChild::Plan(part)) = codec::decode(&frame.bytes) {
-            plan.extend(part.bytes);
-        }
-    }
-    Ok(Sequence::new(codec::decode_payload::<ChildPlan>(&plan)?.shape))
+    Ok(Sequence::new(codec::decode_payload::<ChildPlan>(&plan_in(frames))?.shape))
+}
+
+/// The plan of its parts, empty where there are none.
+fn plan_in(frames: &[Frame]) -> Vec<u8> {
+    let part = |frame: &Frame| match codec::decode(&frame.bytes) {
+        Ok(ToChild::Plan(part)) => part.bytes,
+        _ => vec![],
+    };
+    frames.iter().filter(|frame| frame.direction == Direction::ToChild).flat_map(part).collect()
 }
 
 /// Which message a frame is, if it is one.
@@ -193,13 +196,8 @@ pub fn unpack(mut data: &[u8]) -> Vec<Frame> {
 pub fn seeds(recording: &Recording) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut seeds = vec![("child_session", pack(&recording.frames))];
     let mut bits: u16 = if recording.command == "start" { 1 << 11 } else { 0 };
-    let mut plan = vec![];
-    for frame in &recording.frames {
-        if let Ok(ToChild::Plan(part)) = codec::decode(&frame.bytes) {
-            plan.extend(part.bytes);
-        }
-        seeds.push(("frame_decode", frame.bytes.clone()));
-    }
+    seeds.extend(recording.frames.iter().map(|frame| ("frame_decode", frame.bytes.clone())));
+    let plan = plan_in(&recording.frames);
     if !plan.is_empty() {
         let s = codec::decode_payload::<ChildPlan>(&plan)?.shape;
         seeds.push(("frame_decode", plan));

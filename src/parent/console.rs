@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use passfd::FdPassingExt;
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::process::TerminalSize;
+use crate::protocol::recording::FdKind;
 
 /// Where the terminal's master goes.
 pub(super) enum Console {
@@ -71,12 +71,8 @@ impl Console {
 /// What the child sent is a terminal's master, and not a directory of the host's, say. First by its kind, for which no file
 /// system is asked: one that the child serves itself might never answer an ioctl.
 pub(crate) fn check_master(master: &OwnedFd) -> Result<()> {
-    const PTMX: (u32, u32) = (5, 2);
     let doing = || "the child sent something else than a terminal's master";
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let file = statx(master, "", flags, StatxFlags::TYPE).context(doing)?;
-    let is_device = FileType::from_raw_mode(file.stx_mode.into()) == FileType::CharacterDevice;
-    if !is_device || (file.stx_rdev_major, file.stx_rdev_minor) != PTMX {
+    if FdKind::of(master.as_fd()).context(doing)? != FdKind::Terminal {
         return Err(Error::call(doing(), Errno::NOTTY));
     }
     rustix::pty::ptsname(master, Vec::new()).context(doing).map(drop)

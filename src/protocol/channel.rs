@@ -65,13 +65,29 @@ impl Channel {
     /// # Errors
     /// sendmsg(2)'s.
     pub fn send_raw(&self, frame: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_frame(None, frame, fds, || "send a frame".into())
+    }
+
+    fn send_frame(
+        &self,
+        by: Option<Instant>,
+        frame: &[u8],
+        fds: &[BorrowedFd<'_>],
+        doing: impl Fn() -> String,
+    ) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Error::system("no room for the fds of a frame"));
+            return Err(Error::system("no room for its fds").context(doing()));
         }
-        let send = || sendmsg(&self.socket, &[IoSlice::new(frame)], &mut control, SendFlags::NOSIGNAL);
-        rustix::io::retry_on_intr(send).context(|| "send a frame").map(drop)
+        let flags = if by.is_some() { SendFlags::NOSIGNAL | SendFlags::DONTWAIT } else { SendFlags::NOSIGNAL };
+        loop {
+            let send = || sendmsg(&self.socket, &[IoSlice::new(frame)], &mut control, flags);
+            match rustix::io::retry_on_intr(send) {
+                Err(Errno::AGAIN) if self.ready_by(by, PollFlags::OUT)? => {}
+                sent => return sent.context(doing).map(drop),
+            }
+        }
     }
 
     /// Takes a frame off the socket, whatever it is; its fds are closed.
@@ -105,24 +121,11 @@ impl Channel {
             return Err(ProtocolError::FdCount { message, announced, received: fds.len() }.into());
         }
         let frame = codec::encode(message)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Error::system("no room for the fds of a message"));
-        }
         if let Some(tape) = &self.tape {
             tape.frame(Direction::ToChild, &frame, fds)?;
         }
         let doing = || format!("send {} on the sync socket", message.kind().name());
-        let flags = if by.is_some() { SendFlags::NOSIGNAL | SendFlags::DONTWAIT } else { SendFlags::NOSIGNAL };
-        loop {
-            let sent =
-                rustix::io::retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut control, flags));
-            match sent {
-                Err(Errno::AGAIN) if self.ready_by(by, PollFlags::OUT)? => {}
-                sent => return sent.context(doing).map(|_| frame.len()),
-            }
-        }
+        self.send_frame(by, &frame, fds, doing).map(|()| frame.len())
     }
 
     /// Waits until the peer has said something, or closed its end. False where the deadline has passed before.

@@ -94,14 +94,15 @@ impl FdKind {
     /// # Errors
     /// statx(2)'s.
     pub fn of(fd: BorrowedFd<'_>) -> Result<FdKind> {
+        const PTMX: (u32, u32) = (5, 2);
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let file = statx(fd, "", flags, StatxFlags::TYPE).context(|| "statx an fd to record")?;
+        let file = statx(fd, "", flags, StatxFlags::TYPE).context(|| "statx")?;
         Ok(match FileType::from_raw_mode(file.stx_mode.into()) {
             FileType::Directory => FdKind::Directory,
             FileType::RegularFile | FileType::Symlink => FdKind::File,
             FileType::Socket => FdKind::Socket,
             FileType::Fifo => FdKind::Pipe,
-            FileType::CharacterDevice if (file.stx_rdev_major, file.stx_rdev_minor) == (5, 2) => FdKind::Terminal,
+            FileType::CharacterDevice if (file.stx_rdev_major, file.stx_rdev_minor) == PTMX => FdKind::Terminal,
             FileType::CharacterDevice | FileType::BlockDevice => FdKind::Device,
             FileType::Unknown => FdKind::Anonymous,
         })

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -94,10 +94,8 @@ fn attach(
     let left = changes.make(tree.as_fd(), root.api, &mut session.recorder)?;
     match device.path.strip_prefix("/dev").ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.contains('/')) {
         Some(file) => {
-            make_mount_point(dev.fd.as_fd(), file)?;
-            let there =
-                rustix::fs::statat(&dev.fd, file, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat the mount point")?;
-            must_match(&there, device)?;
+            let there = make_mount_point(dev.fd.as_fd(), file)?;
+            there.map_or(Ok(()), |there| must_match(&there, device))?;
             let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             rustix::mount::move_mount(tree, "", &dev.fd, file, flags).context(|| "move_mount")?;
         }
@@ -112,7 +110,7 @@ fn attach(
 
 /// What the image has where a device is to be: nothing that it would hide; config-linux.md, "Devices". An empty file is a
 /// mount point of an earlier container's. What is in the way of a default device is nobody's data.
-fn must_match(there: &rustix::fs::Stat, device: &DevicePlan) -> Result<()> {
+fn must_match(there: &Stat, device: &DevicePlan) -> Result<()> {
     let kind = FileType::from_raw_mode(there.st_mode);
     let number = rustix::fs::makedev(device.major, device.minor);
     let same = match device.kind {
@@ -127,14 +125,16 @@ fn must_match(there: &rustix::fs::Stat, device: &DevicePlan) -> Result<()> {
     }
 }
 
-/// An empty file to mount a node on. What the image has there may be anything but a symlink or a directory.
-pub(super) fn make_mount_point(dev: BorrowedFd<'_>, file: &str) -> Result<()> {
+/// An empty file to mount a node on. What the image has there may be anything but a symlink or a directory: it is returned.
+pub(super) fn make_mount_point(dev: BorrowedFd<'_>, file: &str) -> Result<Option<Stat>> {
     match rustix::fs::mknodat(dev, file, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(None),
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(dev, file, AtFlags::SYMLINK_NOFOLLOW).context(|| "stat the mount point")?;
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => Ok(()),
+                FileType::RegularFile | FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
+                    Ok(Some(stat))
+                }
                 other => Err(Error::system(format!("the image has {} there", name(other)))),
             }
         }

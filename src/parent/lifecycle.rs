@@ -276,15 +276,7 @@ pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
     let state = crate::hooks::state_json(&record.state, "running", pid);
     let output = Output::open(&record.hook_output);
     let run = |output| crate::hooks::run("poststart", &record.poststart, &state, Some(&record.state.bundle), &output);
-    output.and_then(run).map_err(|error| error.and_undone(end_if_there(record, state_root.proc())))
-}
-
-/// Ends what the record tells of, unless it has ended by itself meanwhile: its number and its cgroup may be another's by then.
-fn end_if_there(record: &Record, proc: &Proc) -> Result<()> {
-    match record.process.map(|process| process.is_alive(proc)).transpose()? {
-        Some(true) => end(record, proc),
-        Some(false) | None => Ok(()),
-    }
+    output.and_then(run).map_err(|error| error.and_undone(end(record, state_root.proc())))
 }
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
@@ -355,9 +347,13 @@ fn ended(error: Error, record: &Record, proc: &Proc) -> Error {
     patience::advise(error).and_undone(end(record, proc))
 }
 
-/// Kills the first process and waits until it is gone or a zombie.
+/// Kills the first process and waits until it is gone or a zombie. One that ended by itself is left alone, and its cgroup: both
+/// may be another's by now.
 fn end(record: &Record, proc: &Proc) -> Result<()> {
     let Some(process) = record.process else { return Ok(()) };
+    if !process.is_alive(proc)? {
+        return Ok(());
+    }
     let since = journal::now();
     let killed = crate::sys::signal::kill(process.pid, libc::SIGKILL);
     let about = |what: &'static str| move || About::object(format!("pid {}", process.pid)).by(what);

@@ -73,8 +73,7 @@ fn v1_only() {
 
 #[test]
 fn v2_only() {
-    let hybrid = look::v1("pids").is_some();
-    if !common::isolated("v2_only", if hybrid { common::V2_ONLY } else { "" }) {
+    if !common::on_v2("v2_only") {
         return;
     }
     assert!(look::v1("pids").is_none() && look::v2().is_some());
@@ -230,8 +229,7 @@ fn limits_are_seen_in_cgroupfs() {
 
 #[test]
 fn a_limit_is_seen_on_v2() {
-    let setup = if look::v1("pids").is_some() { common::V2_ONLY } else { "" };
-    if !common::isolated("a_limit_is_seen_on_v2", setup) {
+    if !common::on_v2("a_limit_is_seen_on_v2") {
         return;
     }
     let mut case = case!("v2limit");

@@ -123,8 +123,7 @@ fn the_weight_of_a_containers_block_io_is_the_asked_one() {
 #[test]
 fn a_file_of_cgroup_v2_has_what_unified_says() {
     // The controllers that v2 lacks here are v1's; it has hugetlb in such a layout, and its own files everywhere.
-    let setup = if look::v1("pids").is_some() { common::V2_ONLY } else { "" };
-    if !common::isolated("a_file_of_cgroup_v2_has_what_unified_says", setup) {
+    if !common::on_v2("a_file_of_cgroup_v2_has_what_unified_says") {
         return;
     }
     let mut case = case!("unified");
@@ -155,8 +154,7 @@ fn a_file_of_cgroup_v2_has_what_unified_says() {
 
 #[test]
 fn a_delegated_cgroup_has_the_containers_controllers() {
-    let setup = if look::v1("pids").is_some() { common::V2_ONLY } else { "" };
-    if !common::isolated("a_delegated_cgroup_has_the_containers_controllers", setup) {
+    if !common::on_v2("a_delegated_cgroup_has_the_containers_controllers") {
         return;
     }
     let mut case = case!("delegated");

@@ -42,8 +42,7 @@ pub(super) fn apply(plan: &CapabilityPlan, extra: u64) -> Result<CapabilitySet> 
     };
     set_capabilities(None, sets).context(|| "capset")?;
     clear_ambient_capability_set().context(|| "clear the ambient set")?;
-    // The kernel holds the ambient set below the permitted and the inheritable one.
-    let ambient = plan.ambient & plan.inheritable & (plan.permitted | plan.effective) & own;
+    let ambient = plan.ambient_to_raise() & own;
     for bit in (0..64).map(|n| 1u64 << n).filter(|bit| ambient & bit != 0) {
         let capability = CapabilitySet::from_bits_retain(bit);
         configure_capability_in_ambient_set(capability, true)

@@ -24,8 +24,8 @@ pub(super) struct Globals {
     #[arg(long, global = true, value_name = "FILE", value_parser = Destination::parse)]
     pub(super) log: Option<Destination>,
     /// Write to the file of --log in this form
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    pub(super) log_format: LogFormat,
+    #[arg(long, global = true, value_enum, default_value_t = TextOrJson::Text)]
+    pub(super) log_format: TextOrJson,
     /// Tell this much on standard error: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     pub(super) log_level: LevelFilter,
@@ -59,8 +59,9 @@ pub(super) struct Globals {
     trace_secrets: bool,
 }
 
+/// The two forms of what is read by people or by programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(super) enum TextOrJson {
     Text,
     Json,
 }

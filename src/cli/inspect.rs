@@ -43,7 +43,8 @@ fn describe(container: &Container) -> Result<Value> {
 /// By name, where the host knows one.
 fn owner(container: &Container) -> Result<String> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    Ok(name_of(container.dir.owner()?, &passwd))
+    let uid = container.dir.owner()?;
+    Ok(name_of(uid, &passwd).unwrap_or_else(|| uid.to_string()))
 }
 
 #[derive(Args, Debug)]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::globals::TextOrJson;
 use super::{Context, print, print_json};
 use crate::error::Result;
 use crate::lint::{Finding, Severity};
@@ -18,20 +19,14 @@ pub(super) struct Lint {
     #[arg(short = 'f', long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One line a finding, or a JSON array of objects: severity, path, message, advice
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = TextOrJson::Text)]
+    format: TextOrJson,
     /// Take warnings for failures, too
     #[arg(long)]
     strict: bool,
     /// Look at it as `create --no-pivot` would
     #[arg(long)]
     no_pivot: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Whoever it is for: no part of a configuration may depend on it.
@@ -48,8 +43,8 @@ impl Lint {
         };
         let findings = request.lint()?;
         match self.format {
-            Format::Json => print_json(&findings)?,
-            Format::Text => print(&text(&findings))?,
+            TextOrJson::Json => print_json(&findings)?,
+            TextOrJson::Text => print(&text(&findings))?,
         }
         let fails = |finding: &Finding| self.strict || finding.severity == Severity::Error;
         Ok(i32::from(findings.iter().any(fails)))

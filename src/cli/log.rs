@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::globals::{Globals, LogFormat};
+use super::globals::{Globals, TextOrJson};
 use crate::error::{Context, Error, Result};
 
 /// systemd.journal-fields(7), "Native Journal Protocol".
@@ -60,7 +60,7 @@ impl Destination {
         }
     }
 
-    fn write(&self, message: &str, format: LogFormat) -> std::io::Result<()> {
+    fn write(&self, message: &str, format: TextOrJson) -> std::io::Result<()> {
         match self {
             Destination::File(None) => Ok(()),
             Destination::File(Some(path)) => open(path)?.write_all(line(message, format).as_bytes()),
@@ -88,11 +88,11 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn line(message: &str, format: LogFormat) -> String {
+fn line(message: &str, format: TextOrJson) -> String {
     let time = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     let line = match format {
-        LogFormat::Json => serde_json::json!({"msg": message, "level": "error", "time": time}).to_string(),
-        LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}"),
+        TextOrJson::Json => serde_json::json!({"msg": message, "level": "error", "time": time}).to_string(),
+        TextOrJson::Text => format!("time=\"{time}\" level=error msg={message:?}"),
     };
     line + "\n"
 }
@@ -139,7 +139,7 @@ pub(super) fn refused(args: &[OsString], message: &str) {
         })
     };
     let Some(Ok(log)) = value("--log").map(Destination::parse) else { return };
-    let format = if value("--log-format") == Some("json") { LogFormat::Json } else { LogFormat::Text };
+    let format = if value("--log-format") == Some("json") { TextOrJson::Json } else { TextOrJson::Text };
     if let Err(e) = log.write(message, format) {
         eprintln!("tandem: write to --log: {e}");
     }

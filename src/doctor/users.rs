@@ -6,6 +6,7 @@ use super::Check;
 use crate::parent::idmap;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{IdMap, IdMaps};
+use crate::plan::user::name_of;
 use crate::procfs::Proc;
 use crate::sys::userns::with_new;
 
@@ -51,7 +52,8 @@ fn of_root(proc: &Proc) -> Check {
 /// What the files give this user, mapped by the helpers as a container's are.
 fn of_user(uid: u32, own: &IdMaps, proc: &Proc) -> Check {
     let follows = "a container has one user, its root";
-    let name = name(uid);
+    // Without NSS, which a static program has not.
+    let name = read_to_string("/etc/passwd").ok().and_then(|passwd| name_of(uid, &passwd));
     let (uids, gids) = (range("/etc/subuid", uid, name.as_deref()), range("/etc/subgid", uid, name.as_deref()));
     let (Some(uids), Some(gids)) = (uids, gids) else {
         let lacking = if uids.is_none() { "/etc/subuid" } else { "/etc/subgid" };
@@ -67,14 +69,6 @@ fn of_user(uid: u32, own: &IdMaps, proc: &Proc) -> Check {
             Check::missing(RANGES, why, follows, "install the package uidmap, with its two programs setuid root")
         }
     }
-}
-
-/// Without NSS, which a static program has not.
-fn name(uid: u32) -> Option<String> {
-    let passwd = read_to_string("/etc/passwd").ok()?;
-    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let of = |fields: &Vec<&str>| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid);
-    fields.into_iter().find(of).map(|fields| fields[0].to_owned())
 }
 
 /// The first range of a user's, from 1 on inside.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
+use super::process::has_namespace;
 use super::rootfs::{View, bind_source, is_bind};
 use super::{Finding, Subject};
 use crate::plan::mounts::destination;
@@ -54,18 +55,15 @@ fn source(i: usize, mount: &Mount, bundle: &Path) -> Option<Finding> {
 
 /// A proc of the host's processes.
 fn of_the_host(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
-    let own = |kind| {
-        let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
-    };
+    let own_pids = has_namespace(spec, LinuxNamespaceType::Pid);
     let proc = mount.typ().as_deref() == Some("proc") && !is_bind(mount);
     let bound = is_bind(mount) && mount.source().as_deref() == Some(Path::new("/proc"));
     let path = format!("mounts[{i}]");
-    if proc && !own(LinuxNamespaceType::Pid) {
+    if proc && !own_pids {
         let message = "without a pid namespace it shows the host's processes";
         return Some(Finding::warning(path, message, "add {\"type\": \"pid\"} to linux.namespaces"));
     }
-    (bound && own(LinuxNamespaceType::Pid)).then(|| {
+    (bound && own_pids).then(|| {
         let message = "the host's /proc does not show the container's pid namespace";
         Finding::warning(path, message, "mount a new one: {\"type\": \"proc\", \"source\": \"proc\"}")
     })

@@ -166,8 +166,12 @@ fn ids(process: &Process, spec: &Spec) -> Vec<Finding> {
 }
 
 pub(super) fn has_user_namespace(spec: &Spec) -> bool {
+    has_namespace(spec, LinuxNamespaceType::User)
+}
+
+pub(super) fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
 }
 
 /// The host's root with nothing around it.

@@ -12,8 +12,7 @@ pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) {
         // That call on oneself can't fail; there is nothing to tell then.
         false => rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits()),
     };
-    // The kernel keeps the ambient set below these two.
-    let ambient = asked.ambient & !(asked.inheritable & (asked.permitted | asked.effective));
+    let ambient = asked.ambient & !asked.ambient_to_raise();
     for (lacking, why) in [
         (all & !own, "the runtime lacks them"),
         (ambient & own, "the ambient set has only what is both inheritable and permitted"),

@@ -111,7 +111,7 @@ impl<'a> Request<'a> {
         let mut warnings = vec![];
         if let Some(spec) = findings.take(load::spec_from_text(&text)) {
             let host = Host::look_for_mounts(&spec, self.state.proc())?;
-            let plan = self.consider(&spec, id, &bundle, &host, &mut findings);
+            let plan = self.consider(&spec, id, (&bundle, &host), notify::wanted()?.is_some(), &mut findings);
             let plan = findings.take(plan);
             let rootfs = plan.filter(|plan| plan.rootfs != bundle).map_or(Ok(()), |plan| check_rootfs(&plan.rootfs));
             findings.take(rootfs.map_err(|error| error.about("root.path")));
@@ -135,7 +135,8 @@ impl<'a> Request<'a> {
         let (spec, text) = load::spec(&config)?;
         let host = Host::look_for_mounts(&spec, self.state.proc())?;
         let caller = notify::wanted()?;
-        let plan = Findings::first(|findings| self.consider(&spec, id, &bundle, &host, findings));
+        let notified = caller.is_some();
+        let plan = Findings::first(|findings| self.consider(&spec, id, (&bundle, &host), notified, findings));
         let plan = plan.and_then(|plan| plan).context(|| format!("`{}`", config.display()))?;
         check_rootfs(&plan.rootfs)?;
         Ok(Planned { plan, host, text, config, caller })
@@ -148,17 +149,17 @@ impl<'a> Request<'a> {
         Ok((bundle, config))
     }
 
+    /// `notified`: somebody wants to be told when the payload is ready.
     fn consider(
         &self,
         spec: &Spec,
         id: ContainerId,
-        bundle: &Path,
-        host: &Host,
+        (bundle, host): (&Path, &Host),
+        notified: bool,
         findings: &mut Findings,
     ) -> Result<Plan> {
         let keyring = format!("_ses.{id}");
-        let caller = notify::wanted()?;
-        let notify = caller.as_ref().map(|_| self.state.notify_dir(&id));
+        let notify = notified.then(|| self.state.notify_dir(&id));
         let choices = Choices {
             no_pivot: self.no_pivot,
             cgroups: self.cgroups,

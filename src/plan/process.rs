@@ -90,6 +90,13 @@ pub struct CapabilityPlan {
     pub ambient: u64,
 }
 
+impl CapabilityPlan {
+    /// What of the ambient set the kernel takes: only what is permitted and inheritable too.
+    pub(crate) fn ambient_to_raise(&self) -> u64 {
+        self.ambient & self.inheritable & (self.permitted | self.effective)
+    }
+}
+
 /// One limit of setrlimit(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RlimitPlan {

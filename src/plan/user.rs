@@ -121,13 +121,13 @@ fn entry<'a>(file: &'a str, name: &str) -> Option<Vec<&'a str>> {
     file.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name))
 }
 
-/// The name of a user in the text of a passwd(5) file, or the number.
-pub fn name_of(uid: u32, passwd: &str) -> String {
+/// The name of a user in the text of a passwd(5) file.
+pub fn name_of(uid: u32, passwd: &str) -> Option<String> {
     let named = |line: &str| {
         let mut fields = line.split(':');
         fields.next().filter(|_| fields.nth(1).and_then(number) == Some(uid)).map(str::to_owned)
     };
-    passwd.lines().find_map(named).unwrap_or_else(|| uid.to_string())
+    passwd.lines().find_map(named)
 }
 
 /// The groups that list a user, but the one that is theirs anyway.

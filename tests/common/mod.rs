@@ -106,6 +106,11 @@ const ISOLATED: &str = "TANDEM_TEST_ISOLATED";
 pub(crate) const V1_ONLY: &str = "umount /sys/fs/cgroup/unified";
 pub(crate) const V2_ONLY: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup";
 
+/// [`isolated`], on cgroup v2 alone.
+pub(crate) fn on_v2(test: &str) -> bool {
+    isolated(test, if look::v1("pids").is_some() { V2_ONLY } else { "" })
+}
+
 /// True inside a mount namespace of the calling test's own, made ready by the shell command `setup`. Outside it,
 /// runs the test again in there, asserts that it passed, and is false: the test has then nothing left to do.
 pub(crate) fn isolated(test: &str, setup: &str) -> bool {

@@ -4,9 +4,11 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use common::bundle::mount;
+use common::look;
 
 /// What a browser makes of a page.
 fn dom(page: &str, profile: &str) -> Option<String> {
@@ -42,6 +44,15 @@ fn a_browser_shows_the_page_and_runs_no_name_of_a_container() {
     assert!(!search.contains("hidden"), "{search}");
 }
 
+/// Removes a cgroup and those below it, if no process is in one.
+fn removed(cgroup: &Path) -> bool {
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    for below in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let _ = fs::remove_dir(below.path());
+    }
+    fs::remove_dir(cgroup).is_ok() || !cgroup.exists()
+}
+
 #[test]
 fn podmans_flag_traces_a_create_and_its_start() {
     tandem_only!("a trace");
@@ -50,6 +61,8 @@ fn podmans_flag_traces_a_create_and_its_start() {
     }
     let case = case!("tracepodman");
     let (file, store) = (case.text("trace"), case.text("store"));
+    // One of the test's own: podman's usual one stays when its last container is gone.
+    let parent = format!("/{}-parent", case.id);
     let runtime = common::binary();
     let runtime = runtime.to_str().expect("UTF-8");
     let output = Command::new("podman")
@@ -58,6 +71,8 @@ fn podmans_flag_traces_a_create_and_its_start() {
         .args([
             "run",
             "--rm",
+            "--cgroup-parent",
+            &parent,
             "--network",
             "none",
             "--security-opt",
@@ -71,6 +86,10 @@ fn podmans_flag_traces_a_create_and_its_start() {
         .args([&case.text("bundle/rootfs"), "/bin/true"])
         .output()
         .expect("podman");
+    // Its monitor ends a moment after it.
+    common::wait_until("podman's cgroups are removed", || {
+        look::hierarchies().iter().all(|(_, point)| removed(&point.join(&parent[1..])))
+    });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(&file).expect("the trace");
     let lines =

@@ -132,19 +132,6 @@ fn resources(resources: &LinuxResources) -> Vec<Finding> {
         let message = "0 is no limit, as it was until version 1.3 of the specification";
         findings.push(Finding::warning("linux.resources.pids.limit", message, "-1 says so, 1 is the least limit"));
     }
-    if let Some(cpu) = resources.cpu() {
-        let quota = cpu.quota().filter(|quota| *quota > 0).and_then(|quota| u64::try_from(quota).ok());
-        if let (Some(quota), Some(burst)) = (quota, cpu.burst())
-            && burst > quota
-        {
-            let message = format!("{burst} is over the quota, {quota}, and the kernel refuses that");
-            findings.push(Finding::warning("linux.resources.cpu.burst", message, "lower it"));
-        }
-        if let Some(quota) = quota.filter(|quota| *quota < 1000) {
-            let message = format!("{quota} microseconds are under the kernel's least quota, 1000");
-            findings.push(Finding::warning("linux.resources.cpu.quota", message, "it counts microseconds a period"));
-        }
-    }
     findings
 }
 

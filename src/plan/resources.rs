@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::findings::Findings;
 use crate::error::{Error, Result, member};
 
+mod read;
+
 /// A limit that can be lifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
@@ -303,41 +305,44 @@ impl Resources {
             resources.devices = Some(rules.filter_map(|rule| findings.take(rule)).collect());
         }
         if let Some(memory) = spec.memory() {
-            resources.memory = read_memory(memory, findings);
+            resources.memory = read::memory(memory, findings);
         }
         if let Some(cpu) = spec.cpu() {
-            resources.cpu = read_cpu(cpu, findings);
+            resources.cpu = read::cpu(cpu, findings);
         }
         // Zero is no limit: that is how the specification had it until 1.3, what crun does with it, and what podman 4
         // writes for `--pids-limit=-1`.
         resources.pids = spec.pids().as_ref().and_then(|pids| match pids.limit() {
             0 => Some(Limit::Max),
-            limit => findings.take(Limit::from_signed("linux.resources.pids.limit", limit)),
+            limit => findings.take(read::pids(limit)),
         });
         if let Some(block_io) = spec.block_io() {
-            resources.block_io = read_block_io(block_io, findings);
+            resources.block_io = read::block_io(block_io, findings);
         }
         for (i, huge) in spec.hugepage_limits().iter().flatten().enumerate() {
             let path = format!("linux.resources.hugepageLimits[{i}]");
-            let page_size = findings.take(page_size(&format!("{path}.pageSize"), huge.page_size()));
+            let page_size = findings.take(read::page_size(&format!("{path}.pageSize"), huge.page_size()));
             let limit = findings.take(Limit::from_signed(&format!("{path}.limit"), huge.limit()));
             resources.hugepages.extend(page_size.zip(limit).map(|(page_size, limit)| Hugepage { page_size, limit }));
         }
         if let Some(network) = spec.network() {
             resources.network.class_id = network.class_id();
             for (i, entry) in network.priorities().iter().flatten().enumerate() {
-                findings.take(word(&format!("linux.resources.network.priorities[{i}].name"), entry.name()));
+                findings.take(read::word(&format!("linux.resources.network.priorities[{i}].name"), entry.name()));
                 resources.network.priorities.push((entry.name().clone(), entry.priority()));
             }
         }
         for (device, limits) in spec.rdma().iter().flatten() {
             let at = "linux.resources.rdma";
-            findings.take(word(at, device).map_err(|error| error.about(member(at, device))));
+            findings.take(read::word(at, device).map_err(|error| error.about(member(at, device))));
             let limits = Rdma { handles: limits.hca_handles(), objects: limits.hca_objects() };
+            for (name, limit) in [("hcaHandles", limits.handles), ("hcaObjects", limits.objects)] {
+                findings.take(read::rdma(&format!("{}.{name}", member(at, device)), limit));
+            }
             resources.rdma.insert(device.clone(), limits);
         }
         for (file, value) in spec.unified().iter().flatten() {
-            findings.take(unified_key(file));
+            findings.take(read::unified_key(file));
             resources.unified.insert(file.clone(), value.clone());
         }
         resources
@@ -423,150 +428,6 @@ impl Resources {
         self.rdma.extend(update.rdma.iter().map(|(device, limits)| (device.clone(), *limits)));
         self.unified.extend(update.unified.iter().map(|(file, value)| (file.clone(), value.clone())));
     }
-}
-
-fn read_memory(spec: &oci::LinuxMemory, findings: &mut Findings) -> Memory {
-    let mut limit = |name: &str, value: Option<i64>| {
-        findings.or_default(Limit::from_signed_unset(&format!("linux.resources.memory.{name}"), value))
-    };
-    let memory = Memory {
-        limit: limit("limit", spec.limit()),
-        reservation: limit("reservation", spec.reservation()),
-        swap: limit("swap", spec.swap()),
-        kernel_tcp: limit("kernelTCP", spec.kernel_tcp()),
-        // Older engines write -1, unsigned, for "not set".
-        swappiness: spec.swappiness().filter(|value| *value != u64::MAX),
-        disable_oom_killer: spec.disable_oom_killer(),
-        check_before_update: spec.check_before_update().unwrap_or_default(),
-    };
-    if let Some(value) = memory.swappiness.filter(|value| *value > 100) {
-        findings.add(invalid("linux.resources.memory.swappiness", format!("{value} is not between 0 and 100")));
-    }
-    match (memory.limit, memory.swap) {
-        (Some(Limit::At(limit)), Some(Limit::At(swap))) if swap < limit => {
-            let message = format!("{swap} counts memory and swap, and is below memory.limit, {limit}");
-            findings.add(invalid("linux.resources.memory.swap", message));
-        }
-        (Some(Limit::Max), Some(Limit::At(_))) => {
-            let message = "a limit of memory and swap needs a limit of memory";
-            findings.add(invalid("linux.resources.memory.swap", message));
-        }
-        _ => {}
-    }
-    memory
-}
-
-fn read_cpu(spec: &oci::LinuxCpu, findings: &mut Findings) -> Cpu {
-    Cpu {
-        shares: spec.shares().filter(|value| *value != 0),
-        // Every negative quota lifts the limit, as in the kernel.
-        quota: spec.quota().filter(|value| *value != 0).map(|v| u64::try_from(v).map_or(Limit::Max, Limit::At)),
-        period: spec.period().filter(|value| *value != 0),
-        burst: spec.burst(),
-        idle: match spec.idle() {
-            None => None,
-            Some(0) => Some(false),
-            Some(1) => Some(true),
-            Some(other) => {
-                findings.add(invalid("linux.resources.cpu.idle", format!("{other} is neither 0 nor 1")));
-                None
-            }
-        },
-        realtime_runtime: spec.realtime_runtime().filter(|value| *value != 0),
-        realtime_period: spec.realtime_period().filter(|value| *value != 0),
-        cpus: findings.or_default(id_list("linux.resources.cpu.cpus", spec.cpus().as_deref())),
-        mems: findings.or_default(id_list("linux.resources.cpu.mems", spec.mems().as_deref())),
-    }
-}
-
-/// A list of CPUs or memory nodes. The kernel judges the numbers; what else could reach it is refused here.
-fn id_list(path: &str, list: Option<&str>) -> Result<Option<String>> {
-    let list = list.unwrap_or_default().trim();
-    if list.is_empty() {
-        return Ok(None);
-    }
-    let plain = list.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-' | ':' | '/' | 'N'));
-    match plain || list == "all" {
-        true => Ok(Some(list.to_owned())),
-        false => Err(invalid(path, format!("`{list}` is no list such as `0-3,5`"))),
-    }
-}
-
-fn read_block_io(spec: &oci::LinuxBlockIo, findings: &mut Findings) -> BlockIo {
-    let weight = |name: &str, value: Option<u16>| match value.filter(|value| *value != 0) {
-        Some(value) if !(10..=1000).contains(&value) => {
-            let path = format!("linux.resources.blockIO.{name}");
-            Err(invalid(&path, format!("{value} is not between 10 and 1000")))
-        }
-        value => Ok(value),
-    };
-    let mut weight_device = Vec::new();
-    for (i, device) in spec.weight_device().iter().flatten().enumerate() {
-        let name = format!("weightDevice[{i}]");
-        let path = format!("linux.resources.blockIO.{name}");
-        let numbers = findings.take(block_device(&path, device.major(), device.minor()));
-        let leaf_weight = findings.or_default(weight(&format!("{name}.leafWeight"), device.leaf_weight()));
-        let weight = findings.or_default(weight(&format!("{name}.weight"), device.weight()));
-        weight_device.extend(numbers.map(|(major, minor)| WeightDevice { major, minor, weight, leaf_weight }));
-    }
-    let (own, leaf) = (weight("weight", spec.weight()), weight("leafWeight", spec.leaf_weight()));
-    let (own, leaf) = (findings.or_default(own), findings.or_default(leaf));
-    let mut throttle = |name: &str, list: &Option<Vec<oci::LinuxThrottleDevice>>| {
-        let entries = list.iter().flatten().enumerate().filter_map(|(i, device)| {
-            let path = format!("linux.resources.blockIO.{name}[{i}]");
-            let (major, minor) = findings.take(block_device(&path, device.major(), device.minor()))?;
-            Some(ThrottleDevice { major, minor, rate: device.rate() })
-        });
-        entries.collect()
-    };
-    BlockIo {
-        weight: own,
-        leaf_weight: leaf,
-        weight_device,
-        read_bps: throttle("throttleReadBpsDevice", spec.throttle_read_bps_device()),
-        write_bps: throttle("throttleWriteBpsDevice", spec.throttle_write_bps_device()),
-        read_iops: throttle("throttleReadIOPSDevice", spec.throttle_read_iops_device()),
-        write_iops: throttle("throttleWriteIOPSDevice", spec.throttle_write_iops_device()),
-    }
-}
-
-fn block_device(path: &str, major: i64, minor: i64) -> Result<(u32, u32)> {
-    match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok((major, minor)),
-        _ => Err(invalid(path, format!("{major}:{minor} is no device number"))),
-    }
-}
-
-/// A page size becomes part of a file's name, so nothing but digits, a unit and `B` may stand in it.
-fn page_size(path: &str, size: &str) -> Result<String> {
-    let number = ["KB", "MB", "GB"].into_iter().find_map(|unit| size.strip_suffix(unit));
-    match number {
-        Some(n) if !n.is_empty() && !n.starts_with('0') && n.bytes().all(|b| b.is_ascii_digit()) => Ok(size.to_owned()),
-        _ => Err(invalid(path, format!("`{size}` is no page size such as `2MB`"))),
-    }
-}
-
-/// A name that is written between blanks, one line a name.
-fn word(path: &str, name: &str) -> Result<()> {
-    match name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        true => Err(invalid(path, format!("`{}` is no name", name.escape_default()))),
-        false => Ok(()),
-    }
-}
-
-/// Files of cgroup v2 that do something to processes and limit nothing: `cgroup.freeze` would have `create` wait for ever.
-const NO_LIMITS: [&str; 5] = ["cgroup.freeze", "cgroup.kill", "cgroup.procs", "cgroup.threads", "cgroup.type"];
-
-/// A key of `unified` is a file of the container's own cgroup, and of no other.
-fn unified_key(file: &str) -> Result<()> {
-    let bad = file.is_empty() || matches!(file, "." | "..") || file.contains(['/', '\0', '\n']);
-    let why = match (bad, NO_LIMITS.contains(&file)) {
-        (false, false) => return Ok(()),
-        (true, _) => "is not the name of a file in a cgroup",
-        (_, true) => "is about the processes of a cgroup, and no limit",
-    };
-    let message = format!("`{}` {why}", file.escape_default());
-    Err(invalid("linux.resources.unified", message).about(member("linux.resources.unified", file)))
 }
 
 fn invalid(path: &str, message: impl fmt::Display) -> Error {

@@ -109,3 +109,32 @@ fn an_update_changes_only_what_it_holds() {
     assert_eq!(all.hugepages, [Hugepage { page_size: "2MB".into(), limit: Limit::Max }]);
     assert_eq!((all.pids, all.devices.unwrap().len()), (Some(Limit::At(32)), 2));
 }
+
+#[test]
+fn what_the_kernel_can_not_hold_is_refused_before_it_is_asked() {
+    refuses(json!({"cpu": {"quota": 5000, "burst": 5001}}), "linux.resources.cpu.burst: 5001 is over the quota, 5000");
+    read(json!({"cpu": {"quota": 5000, "burst": 5000}})).unwrap();
+    read(json!({"cpu": {"quota": -1, "burst": 5000}})).unwrap();
+    refuses(json!({"cpu": {"quota": 999}}), "linux.resources.cpu.quota: 999 microseconds");
+    refuses(json!({"cpu": {"quota": 1i64 << 44}}), "linux.resources.cpu.quota: 17592186044416 microseconds");
+    refuses(json!({"cpu": {"period": 999}}), "linux.resources.cpu.period: 999 microseconds");
+    refuses(json!({"cpu": {"period": 1_000_001}}), "linux.resources.cpu.period: 1000001 microseconds");
+    let realtime = json!({"cpu": {"realtimeRuntime": 7, "realtimePeriod": 6}});
+    refuses(realtime, "linux.resources.cpu.realtimeRuntime: 7 is over the period, 6");
+    read(json!({"cpu": {"realtimeRuntime": -1, "realtimePeriod": 6}})).unwrap();
+    refuses(json!({"pids": {"limit": 4_194_305}}), "linux.resources.pids.limit: 4194305 is over 4194304");
+    read(json!({"pids": {"limit": 4_194_304}})).unwrap();
+    let rdma = json!({"rdma": {"mlx": {"hcaObjects": 1u32 << 31}}});
+    refuses(rdma, "linux.resources.rdma[\"mlx\"].hcaObjects: 2147483648 is over 2147483647");
+    // What 63 bits don't hold the type refuses, by its path.
+    for (json, path) in [
+        (json!({"pids": {"limit": 1u64 << 63}}), "pids.limit"),
+        (json!({"memory": {"limit": 1u64 << 63}}), "memory.limit"),
+        (json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1u64 << 63}]}), "hugepageLimits[0].limit"),
+    ] {
+        let config = json!({"ociVersion": "1.3.0", "linux": {"resources": json}});
+        let error = crate::plan::load::spec_from_text(config.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.property(), Some(format!("linux.resources.{path}").as_str()));
+        assert!(error.to_string().contains("9223372036854775808"), "{error}");
+    }
+}

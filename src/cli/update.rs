@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::{Context, read_json};
@@ -95,7 +94,7 @@ impl Update {
         }
         self.add_options(&mut resources);
         leave_unset_out(&mut resources);
-        let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
+        let spec = load::resources(&resources).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
         let schemata = rdt::schemata(self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
         Container::open(&context.state, &self.id)?.update(&resources, &schemata)

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Capability, LinuxIntelRdt, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxIntelRdt, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::required;
 use crate::error::{Context, Error, Result};
 
 /// The name of a bundle's configuration; runtime-spec, bundle.md.
@@ -50,6 +51,7 @@ pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
         return Err(Error::at("ociVersion", format!("version `{version}` is not supported; 1.0 to 1.3 are")));
     }
     let mut spec: Spec = parse_known(text, "/process")?;
+    required::of_config(text)?;
     let linux = spec.linux_mut().as_mut();
     if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
         old_monitoring(text, rdt)?;
@@ -125,7 +127,22 @@ fn old_monitoring(text: &[u8], rdt: &mut LinuxIntelRdt) -> Result<()> {
 /// As [`spec`].
 pub fn process(path: &Path) -> Result<Process> {
     let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
-    parse_known(&text, "").context(|| format!("`{}`", path.display()))
+    process_from_text(&text).context(|| format!("`{}`", path.display()))
+}
+
+fn process_from_text(text: &[u8]) -> Result<Process> {
+    let process = parse_known(text, "")?;
+    required::of_process(&parse(text)?, "process")?;
+    Ok(process)
+}
+
+/// The limits of `update --resources`.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`].
+pub fn resources(json: &Value) -> Result<LinuxResources> {
+    required::of_resources(json)?;
+    parse(json.to_string().as_bytes())
 }
 
 /// JSON of any type we read; an error names the property by its path.

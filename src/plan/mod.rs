@@ -23,6 +23,7 @@ pub mod options;
 pub mod process;
 mod properties;
 pub mod rdt;
+mod required;
 pub mod resources;
 pub mod seccomp;
 pub mod sources;

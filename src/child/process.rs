@@ -33,7 +33,14 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
             period: s.period,
             ..Default::default()
         };
-        sys::process::set_scheduler(attr).context(|| "sched_setattr")?;
+        sys::process::set_scheduler(attr).context(|| "sched_setattr").map_err(|e| match e.errno() {
+            // The kernel has one errno for both.
+            Some(Errno::PERM) if s.is_realtime() => e.advise(
+                "a realtime policy needs CAP_SYS_NICE on the host and, in a cgroup v1 with the cpu controller, \
+                 `linux.resources.cpu.realtimeRuntime`",
+            ),
+            _ => e,
+        })?;
     }
     if let Some((class, level)) = process.io_priority {
         sys::process::set_io_priority(class, level).context(|| "ioprio_set")?;

@@ -25,6 +25,7 @@ mod properties;
 pub mod rdt;
 mod required;
 pub mod resources;
+pub mod scheduler;
 pub mod seccomp;
 pub mod sources;
 pub mod strategy;

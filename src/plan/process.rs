@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use oci_spec::runtime::{
-    Capability, IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process,
-};
+use oci_spec::runtime::{Capability, IOPriorityClass, LinuxCapabilities, PosixRlimitType, Process};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +10,7 @@ use super::findings::Findings;
 use super::host::Host;
 use super::memory_policy::MemoryPolicyPlan;
 use super::numbers;
+use super::scheduler::SchedulerPlan;
 use crate::error::{Error, Result};
 
 /// All that the payload's process is to have.
@@ -119,19 +118,6 @@ pub struct AffinityPlan {
     pub last: Vec<u32>,
 }
 
-/// The arguments of sched_setattr(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct SchedulerPlan {
-    pub policy: u32,
-    pub flags: u64,
-    pub nice: i32,
-    pub priority: u32,
-    pub runtime: u64,
-    pub deadline: u64,
-    pub period: u64,
-}
-
 /// What the command line adds to the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extras<'a> {
@@ -200,7 +186,7 @@ impl ProcessPlan {
             oom_score_adj: process.oom_score_adj(),
             apparmor: apparmor.filter(|_| host.apparmor),
             selinux,
-            scheduler: findings.or_default(scheduler(process, at)),
+            scheduler: findings.or_default(SchedulerPlan::from_spec(process.scheduler().as_ref(), at)),
             io_priority: findings.or_default(io_priority(process, at)),
             affinity,
             memory_policy: None,
@@ -326,48 +312,6 @@ fn io_priority(process: &Process, at: &str) -> Result<Option<(u32, u32)>> {
         Ok(level) if level < 8 => Ok(Some((class, level))),
         _ => Err(Error::at(format!("{at}.ioPriority.priority"), format!("{} is not 0 to 7", priority.priority()))),
     }
-}
-
-fn scheduler(process: &Process, at: &str) -> Result<Option<SchedulerPlan>> {
-    let Some(s) = process.scheduler() else { return Ok(None) };
-    let policy = match s.policy() {
-        LinuxSchedulerPolicy::SchedOther => 0,
-        LinuxSchedulerPolicy::SchedFifo => 1,
-        LinuxSchedulerPolicy::SchedRr => 2,
-        LinuxSchedulerPolicy::SchedBatch => 3,
-        LinuxSchedulerPolicy::SchedIso => {
-            return Err(Error::at(format!("{at}.scheduler.policy"), "Linux has no SCHED_ISO"));
-        }
-        LinuxSchedulerPolicy::SchedIdle => 5,
-        LinuxSchedulerPolicy::SchedDeadline => 6,
-    };
-    let flags = s.flags().iter().flatten().fold(0, |flags, flag| {
-        flags
-            | match flag {
-                LinuxSchedulerFlag::SchedResetOnFork => 0x01,
-                LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
-                LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
-                LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
-                LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
-                LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
-                LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
-            }
-    });
-    if let Some(nice) = s.nice().filter(|nice| !(-20..=19).contains(nice)) {
-        return Err(Error::at(format!("{at}.scheduler.nice"), format!("{nice} is not -20 to 19")));
-    }
-    let priority = s.priority().unwrap_or(0);
-    let priority = u32::try_from(priority)
-        .map_err(|_| Error::at(format!("{at}.scheduler.priority"), format!("{priority} is negative")))?;
-    Ok(Some(SchedulerPlan {
-        policy,
-        flags,
-        nice: s.nice().unwrap_or(0),
-        priority,
-        runtime: s.runtime().unwrap_or(0),
-        deadline: s.deadline().unwrap_or(0),
-        period: s.period().unwrap_or(0),
-    }))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The plan is what the parent carries out; its [`ChildPlan`] is what the child is told, over the socket.
 
 pub mod annotations;
+pub(crate) mod architectures;
 pub mod cgroup;
 mod container;
 mod describe;

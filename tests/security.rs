@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::bundle::{namespace, without_namespace};
+use common::bundle::{namespace, user_namespace, without_namespace};
 use common::look;
 use serde_json::{Value, json};
 
@@ -173,12 +173,29 @@ fn sysctls_are_set_in_the_containers_namespaces_and_not_on_the_host() {
 }
 
 #[test]
+fn sysctls_of_a_user_namespace_are_set_in_the_containers() {
+    let mut case = case!("usersysctl");
+    tandem_only!("sysctls of user namespaces");
+    const NAME: &str = "/proc/sys/user/max_mnt_namespaces";
+    let host = look::value(NAME);
+    case.alter(|c| {
+        user_namespace(c, 100_000);
+        c["linux"]["sysctl"] = json!({"user.max_mnt_namespaces": "123", "kernel.shm_rmid_forced": "1"});
+    });
+    let pid = case.running();
+    assert_eq!(read_in(pid, &["--user"], &["cat", NAME]), "123");
+    assert_eq!(read_in(pid, &["--ipc"], &["cat", "/proc/sys/kernel/shm_rmid_forced"]), "1");
+    assert_eq!(look::value(NAME), host);
+}
+
+#[test]
 fn a_sysctl_that_would_be_the_hosts_is_refused() {
     let mut case = case!("hostsysctl");
     let before = look::value("/proc/sys/net/ipv4/ip_forward");
     for (namespace, key) in [
         ("network", "net.ipv4.ip_forward"),
         ("ipc", "kernel.shmmni"),
+        ("", "user.max_mnt_namespaces"),
         ("", "vm.swappiness"),
         ("", "kernel.core_pattern"),
     ] {

@@ -42,19 +42,45 @@ pub(super) fn named(name: &Option<String>, property: &str, namespaces: &Namespac
     }
 }
 
+/// The namespace that a sysctl (a path below /proc/sys) belongs to; None where it is the machine's, as far as one knows.
+/// namespaces(7), and ipc/ipc_sysctl.c, ipc/mq_sysctl.c, kernel/ucount.c and kernel/utsname_sysctl.c of Linux.
+fn namespace_of(path: &str) -> Option<(u32, &'static str)> {
+    const IPC: [&str; 12] = [
+        "auto_msgmni",
+        "msg_next_id",
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "sem_next_id",
+        "shm_next_id",
+        "shm_rmid_forced",
+        "shmall",
+        "shmmax",
+        "shmmni",
+    ];
+    match path.split_once('/')? {
+        ("net", _) => Some((flag::NET, "network")),
+        ("user", _) => Some((flag::USER, "user")),
+        ("fs", name) if name.starts_with("mqueue/") => Some((flag::IPC, "ipc")),
+        ("kernel", name) if IPC.contains(&name) => Some((flag::IPC, "ipc")),
+        ("kernel", "domainname" | "hostname") => Some((flag::UTS, "uts")),
+        _ => None,
+    }
+}
+
+/// Why a sysctl that is none of these namespaces' can't be set for a container.
+fn why_not(path: &str) -> &'static str {
+    match path {
+        "kernel/arch" | "kernel/osrelease" | "kernel/ostype" | "kernel/version" => "can only be read",
+        "kernel/ns_last_pid" | "vm/memfd_noexec" => "is the pid namespace's, and those this runtime does not set",
+        "kernel/pid_max" => "is the pid namespace's since Linux 6.14 only: before, it would change the host",
+        _ => "is of no namespace: it would change the host",
+    }
+}
+
 /// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
 pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Findings) -> Vec<(String, String)> {
-    const IPC: [&str; 9] = [
-        "kernel/msgmax",
-        "kernel/msgmnb",
-        "kernel/msgmni",
-        "kernel/sem",
-        "kernel/shmall",
-        "kernel/shmmax",
-        "kernel/shmmni",
-        "kernel/shm_rmid_forced",
-        "fs/mqueue/",
-    ];
     let mut all: Vec<(String, String)> = vec![];
     let mut asked: Vec<_> = linux.sysctl().iter().flatten().collect();
     asked.sort();
@@ -69,15 +95,11 @@ pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Fin
         } else {
             name.clone()
         };
-        let needs = match path.as_str() {
-            p if p.starts_with("net/") => Some((flag::NET, "network")),
-            p if IPC.iter().any(|i| p == *i || (i.ends_with('/') && p.starts_with(i))) => Some((flag::IPC, "ipc")),
-            "kernel/domainname" | "kernel/hostname" => Some((flag::UTS, "uts")),
-            _ => None,
-        };
-        match needs {
-            _ if path.split('/').any(|c| c.is_empty() || c == "..") => refuse(format!("`{name}` is no sysctl")),
-            None => refuse(format!("`{name}` is not namespaced: it would change the host")),
+        let dots = |component: &str| matches!(component, "" | "." | "..");
+        match namespace_of(&path) {
+            // All of them are in directories.
+            _ if first.is_none() || path.split('/').any(dots) => refuse(format!("`{name}` is no sysctl")),
+            None => refuse(format!("`{name}` {}", why_not(&path))),
             Some((flag, kind)) if !namespaces.has(flag) => {
                 refuse(format!("`{name}` needs a {kind} namespace in `linux.namespaces`"));
             }

@@ -57,6 +57,47 @@ fn sysctls_are_paths_in_either_spelling() {
 }
 
 #[test]
+fn a_sysctl_is_refused_for_what_is_true_of_it() {
+    let said = |name: &str, namespaces: &[&str]| {
+        let made = plan(|spec| {
+            let types: Vec<_> = namespaces.iter().map(|kind| serde_json::json!({"type": kind})).collect();
+            spec["linux"]["namespaces"].as_array_mut().unwrap().extend(types);
+            if namespaces.contains(&"user") {
+                let map = serde_json::json!([{"containerID": 0, "hostID": 7, "size": 1}]);
+                (spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+            spec["linux"]["sysctl"] = serde_json::json!({ name: "1" });
+        });
+        made.err().map(|error| error.to_string())
+    };
+    for (name, kind) in [
+        ("net.core.somaxconn", "network"),
+        ("kernel.shm_next_id", "ipc"),
+        ("kernel/auto_msgmni", "ipc"),
+        ("fs.mqueue.msg_max", "ipc"),
+        ("user.max_user_namespaces", "user"),
+    ] {
+        let words = format!("`linux.sysctl`: `{name}` needs a {kind} namespace in `linux.namespaces`");
+        assert_eq!(said(name, &[]), Some(words));
+        assert_eq!(said(name, &[kind]), None);
+    }
+    for (name, words) in [
+        ("kernel.panic", "of no namespace: it would change the host"),
+        ("kernel.semaphore", "of no namespace"),
+        ("kernel.osrelease", "can only be read"),
+        ("kernel.pid_max", "since Linux 6.14 only"),
+        ("vm.memfd_noexec", "is the pid namespace's"),
+        ("nonesuch", "is no sysctl"),
+        ("net..x", "is no sysctl"),
+        ("net/../kernel/panic", "is no sysctl"),
+        ("", "is no sysctl"),
+    ] {
+        let said = said(name, &["network", "ipc", "user"]).unwrap_or_default();
+        assert!(said.contains(&format!("`{name}` ")) && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn a_bound_dev_is_left_alone() {
     let plan = plan(|spec| {
         spec["mounts"] = serde_json::json!([{"destination": "/dev", "source": "/dev", "options": ["rbind"]}]);

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::bundle::mount;
+use common::bundle::{mount, namespace};
 use common::case::Case;
 use common::outcome::Outcome;
 use serde_json::json;
@@ -209,5 +209,62 @@ fn a_device_a_path_and_a_hook_that_can_not_be() {
             c.pointer_mut(parent).unwrap()[key] = value;
         });
         assert_clean(&case, pointer, &case.create_with(&[]), &[word]);
+    }
+}
+
+/// All that used to reach the kernel first.
+#[test]
+fn a_number_that_the_kernel_refuses_or_that_is_not_there() {
+    tandem_only!("refusing by the plan");
+    let mut case = case!("badnumbers");
+    let good = case.config.clone();
+    let changes: [(&str, serde_json::Value, &[&str]); 12] = [
+        (
+            "/linux/timeOffsets",
+            json!({"boottime": {"nanosecs": 1_000_000_000}}),
+            &["linux.timeOffsets[\"boottime\"].nanosecs"],
+        ),
+        ("/linux/resources", json!({"cpu": {"quota": 5000, "burst": 6000}}), &["cpu.burst", "6000 is over the quota"]),
+        ("/linux/resources", json!({"cpu": {"period": 2_000_000}}), &["cpu.period", "2000000"]),
+        ("/linux/resources", json!({"pids": {"limit": 4_194_305}}), &["pids.limit", "4194305"]),
+        ("/linux/resources", json!({"memory": {"limit": u64::MAX}}), &["memory.limit", "18446744073709551615"]),
+        (
+            "/linux/resources",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": u64::MAX}]}),
+            &["hugepageLimits[0].limit", "18446744073709551615"],
+        ),
+        (
+            "/linux/resources",
+            json!({"hugepageLimits": [{"pageSize": "2MB"}]}),
+            &["hugepageLimits[0].limit` is missing"],
+        ),
+        ("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "hard": 9}]), &["process.rlimits[0].soft` is missing"]),
+        ("/process/user", json!({"gid": 0}), &["process.user.uid` is missing"]),
+        ("/process/scheduler", json!({"policy": "SCHED_FIFO"}), &["process.scheduler.priority", "1 to 99"]),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_S390X"]}),
+            &["linux.seccomp.architectures[1]", "SCMP_ARCH_S390X", "byte order"],
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_NONESUCH"]}),
+            &["linux.seccomp.architectures[0]", "unknown variant `SCMP_ARCH_NONESUCH`"],
+        ),
+    ];
+    for (pointer, value, words) in changes {
+        case.alter(|c| {
+            *c = good.clone();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            c.pointer_mut(parent).unwrap()[key] = value;
+            if key == "timeOffsets" {
+                namespace(c, "time", None);
+            }
+        });
+        assert_clean(&case, pointer, &case.create_with(&[]), words);
+        // By the plan, and not by what comes after it.
+        let lint = case.call(&["lint", &case.text("bundle")]);
+        assert_eq!(lint.code(), 1, "{}", lint.all());
+        assert!(lint.out().contains(words[words.len() - 1]), "{}", lint.all());
     }
 }

@@ -117,7 +117,7 @@ fn each_path_leads_somewhere() {
     tandem_only!("lint");
     let mut case = case!("lintpath");
     let good = case.config.clone();
-    let changes: [(&str, Value); 44] = [
+    let changes: [(&str, Value); 48] = [
         ("/linux", json!(null)),
         ("/root", json!(null)),
         ("/root/path", json!("")),
@@ -136,6 +136,7 @@ fn each_path_leads_somewhere() {
         ("/process/execCPUAffinity", json!({"initial": "1-"})),
         ("/process/selinuxLabel", json!("x")),
         ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}])),
+        ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2}])),
         ("/mounts/0/destination", json!("")),
         ("/mounts/0/destination", json!(7)),
         ("/mounts/0/type", json!("")),
@@ -150,6 +151,7 @@ fn each_path_leads_somewhere() {
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 0}])),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}])),
         ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}, "other": {"secs": 1}})),
+        ("/linux/timeOffsets", json!({"monotonic": {"secs": 1, "nanosecs": 1_000_000_000}})),
         ("/linux/cgroupsPath", json!("../x")),
         ("/linux/cgroupsPath", json!("a.slice:b:c")),
         ("/linux/rootfsPropagation", json!("sideways")),
@@ -164,6 +166,8 @@ fn each_path_leads_somewhere() {
             json!({"weight": 7, "throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}),
         ),
         ("/linux/resources/hugepageLimits", json!([{"pageSize": "2 MB", "limit": 1}])),
+        ("/linux/resources/cpu", json!({"quota": 5000, "burst": 5001})),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_S390X"]})),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerMetadata": "x"})),
     ];
     for (pointer, value) in changes {

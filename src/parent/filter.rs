@@ -167,6 +167,38 @@ mod tests {
         assert!(!program.is_empty() && program.len().is_multiple_of(INSTRUCTION_SIZE));
     }
 
+    /// What an action of the profile is in the program; from outside, LOG can be told from ALLOW by the kernel's log alone.
+    #[test]
+    fn each_action_is_the_kernels() {
+        for (action, value) in [
+            ("SCMP_ACT_KILL", 0u32),
+            ("SCMP_ACT_KILL_THREAD", 0),
+            ("SCMP_ACT_KILL_PROCESS", 0x8000_0000),
+            ("SCMP_ACT_TRAP", 0x0003_0000),
+            ("SCMP_ACT_ERRNO", 0x0005_0001),
+            ("SCMP_ACT_TRACE", 0x7ff0_0001),
+            ("SCMP_ACT_NOTIFY", 0x7fc0_0000),
+            ("SCMP_ACT_LOG", 0x7ffc_0000),
+        ] {
+            let rule = format!(r#"{{"names":["mkdir"],"action":"{action}"}}"#);
+            let program =
+                compile(&plan(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#))).unwrap();
+            const RETURN: u16 = 0x06;
+            let mut returned: Vec<u32> = program
+                .chunks_exact(INSTRUCTION_SIZE)
+                .filter(|i| u16::from_ne_bytes([i[0], i[1]]) == RETURN)
+                .map(|i| u32::from_ne_bytes([i[4], i[5], i[6], i[7]]))
+                .collect();
+            returned.sort_unstable();
+            returned.dedup();
+            // Another architecture's calls kill.
+            let mut expected = vec![0, value, 0x7fff_0000];
+            expected.sort_unstable();
+            expected.dedup();
+            assert_eq!(returned, expected, "{action}");
+        }
+    }
+
     #[test]
     fn a_kept_filter_is_the_same_and_a_broken_one_is_not_used() {
         let dir = tempfile::tempdir().unwrap();

@@ -54,6 +54,31 @@ fn root_gets_its_bounding_set_and_nothing_inheritable_or_ambient() {
     assert_eq!((look::mask(pid, "CapInh"), look::mask(pid, "CapAmb")), (0, 0));
 }
 
+/// Root's exec makes the permitted and the effective set anew, of the bounding and the inheritable one (capabilities(7)):
+/// no new privileges keep it to what it had.
+#[test]
+fn roots_five_sets_are_what_the_kernel_makes_of_the_asked_ones() {
+    let mut case = case!("caprootsets");
+    let asked = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "effective": ["CAP_CHOWN"],
+        "inheritable": ["CAP_KILL"],
+        "ambient": ["CAP_KILL"]
+    });
+    for (no_new_privileges, gained) in [(true, CHOWN | KILL), (false, CHOWN | KILL | NET_BIND_SERVICE)] {
+        case.alter(|c| {
+            c["process"]["capabilities"] = asked.clone();
+            c["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        });
+        let pid = case.running();
+        let sets = ["CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb"].map(|set| look::mask(pid, set));
+        let expected = [CHOWN | KILL | NET_BIND_SERVICE, gained, gained, KILL, KILL];
+        assert_eq!(sets, expected, "noNewPrivileges {no_new_privileges}");
+        case.delete_by_force();
+    }
+}
+
 #[test]
 fn no_capabilities_are_none() {
     let mut case = case!("capnone");

@@ -4,35 +4,13 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
-use common::bundle::namespace;
+use common::bundle::{namespace, user_namespace};
 use common::case::Case;
+use common::limits::{has_file, limited};
 use common::look;
-use serde_json::{Value, json};
-
-/// A container with these resources, created.
-fn limited(case: &mut Case, resources: Value) {
-    case.alter(|c| c["linux"]["resources"] = resources);
-    case.create();
-}
-
-/// Whether the cgroups of a controller have a file: kernels differ.
-fn has_file(controller: &str, v1: &str, v2: &str) -> bool {
-    let (point, file) = match look::v1(controller) {
-        Some(point) => (point, v1),
-        None => {
-            let top = look::v2().expect("cgroup2");
-            fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
-            (top, v2)
-        }
-    };
-    // The top of v2 has no limits: another cgroup has to tell.
-    let probe = point.join(format!("tt-probe-{controller}-{}", std::process::id()));
-    fs::create_dir(&probe).unwrap();
-    let found = probe.join(file).exists();
-    fs::remove_dir(&probe).unwrap();
-    found
-}
+use serde_json::json;
 
 /// A disk: whole, and not one of the loop devices that another test may take away. `MAJOR:MINOR`.
 fn disk() -> Option<String> {
@@ -170,6 +148,44 @@ fn a_delegated_cgroup_has_the_containers_controllers() {
     assert_eq!(look::value(top.join("outer/inner/cgroup.controllers")), controllers);
     // A process more finds a place, though the container's own cgroup takes none any more.
     case.exec(&["true"]).ok();
+}
+
+/// As the kernel's documentation has it (cgroup-v2.rst, "Model of Delegation"): the new owner may arrange what is below,
+/// and change no limit.
+#[test]
+fn a_delegated_cgroup_belongs_to_the_containers_root_and_its_limits_do_not() {
+    if !common::on_v2("a_delegated_cgroup_belongs_to_the_containers_root_and_its_limits_do_not") {
+        return;
+    }
+    let mut case = case!("owner");
+    const ROOT: u32 = 100_000;
+    let top = look::v2().expect("cgroup2").join(&case.id);
+    let owned = |dir: &std::path::Path| -> Vec<String> {
+        let owner = |path: &std::path::Path| {
+            let data = path.symlink_metadata().unwrap();
+            (data.uid(), data.gid())
+        };
+        assert!([(0, 0), (ROOT, ROOT)].contains(&owner(dir)), "{}", dir.display());
+        let files = fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.path().is_file());
+        let names = files.filter(|file| owner(&file.path()) == (ROOT, ROOT));
+        let mut names: Vec<_> = names.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        names.extend((owner(dir) == (ROOT, ROOT)).then(|| ".".to_owned()));
+        names.sort();
+        names
+    };
+    case.alter(|c| {
+        user_namespace(c, ROOT);
+        namespace(c, "cgroup", None);
+    });
+    case.running();
+    assert_eq!(owned(&top), Vec::<String>::new(), "nothing is given away unasked");
+    case.delete_by_force();
+    case.alter(|c| c["annotations"] = json!({"run.oci.delegate-cgroup": "/outer/inner"}));
+    case.running();
+    assert_eq!(owned(&top), Vec::<String>::new());
+    assert_eq!(owned(&top.join("outer")), Vec::<String>::new());
+    let given = [".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+    assert_eq!(owned(&top.join("outer/inner")), given);
 }
 
 /// Go's types write 0 for what is to stay.

@@ -174,7 +174,7 @@ pub(super) fn net_prio(resources: &Resources, _: &Current<'_>) -> Result<Vec<Wri
 mod tests {
     use super::super::dir::Dir;
     use super::*;
-    use crate::plan::resources::{Cpu, Memory};
+    use crate::plan::resources::{BlockIo, Cpu, Memory, Rdma, WeightDevice};
 
     fn shown(writes: Vec<Write>) -> Vec<String> {
         writes.iter().map(|w| format!("{}={}", w.files[0].0, w.files[0].1)).collect()
@@ -198,6 +198,36 @@ mod tests {
         assert_eq!(order(&live, at(300), Some(Limit::Max)), [format!("{swap}=-1"), format!("{limit}=300")]);
         assert_eq!(order(&live, Limit::Max, None), [format!("{swap}=-1"), format!("{limit}=-1")]);
         assert_eq!(order(&live, at(100), None), [format!("{limit}=100")]);
+    }
+
+    /// No kernel since 5.0 has the files of CFQ: this is all that can be seen of them.
+    #[test]
+    fn weights_of_leaves_and_of_devices_have_their_lines() {
+        let device = |minor, weight, leaf_weight| WeightDevice { major: 8, minor, weight, leaf_weight };
+        let weight_device =
+            vec![device(0, Some(300), Some(20)), device(16, None, Some(1000)), device(32, Some(10), None)];
+        let block_io = BlockIo { leaf_weight: Some(77), weight_device, ..BlockIo::default() };
+        let resources = Resources { block_io, ..Resources::default() };
+        let writes = super::block_io(&resources, &Current { dir: None }).unwrap();
+        assert_eq!(writes[1].files[1], ("blkio.weight_device".to_owned(), "8:0 300".to_owned()));
+        let expected = [
+            "blkio.leaf_weight=77",
+            "blkio.bfq.weight_device=8:0 300",
+            "blkio.leaf_weight_device=8:0 20",
+            "blkio.leaf_weight_device=8:16 1000",
+            "blkio.bfq.weight_device=8:32 10",
+        ];
+        assert_eq!(shown(writes), expected);
+    }
+
+    /// A machine with RDMA devices is needed to see it in cgroupfs.
+    #[test]
+    fn an_rdma_device_has_a_line_of_what_is_limited() {
+        let limits = |handles, objects| Rdma { handles, objects };
+        let rdma = [("a", limits(Some(3), Some(10))), ("b", limits(None, Some(7))), ("c", limits(None, None))];
+        let rdma = rdma.into_iter().map(|(name, limits)| (name.to_owned(), limits)).collect();
+        let writes = super::rdma(&Resources { rdma, ..Resources::default() }, &Current { dir: None }).unwrap();
+        assert_eq!(shown(writes), ["rdma.max=a hca_handle=3 hca_object=10", "rdma.max=b hca_object=7"]);
     }
 
     #[test]

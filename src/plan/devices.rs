@@ -51,6 +51,10 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
+/// The greatest numbers of a device. mknod(2) takes the low bits of greater ones, which are another device's.
+pub(super) const MAJOR: u32 = (1 << 12) - 1;
+pub(super) const MINOR: u32 = (1 << 20) - 1;
+
 /// The devices of `linux.devices`, after the six defaults that it does not replace.
 ///
 /// # Errors
@@ -104,19 +108,19 @@ fn one(device: &LinuxDevice, at: &str) -> Result<DevicePlan> {
     if !path.is_absolute() || path.components().any(|c| c == std::path::Component::ParentDir) {
         return Err(refuse("path", format!("the path `{}` is not absolute, or has `..`", path.display())));
     }
-    let number = |n: i64, what: &str| match (kind, u32::try_from(n)) {
+    let number = |n: i64, what: &str, cap: u32| match (kind, u32::try_from(n)) {
         (NodeKind::Fifo, _) => Ok(0),
-        (_, Ok(n)) => Ok(n),
-        (_, Err(_)) => Err(refuse(what, format!("{what} {n} is not a device number"))),
+        (_, Ok(n)) if n <= cap => Ok(n),
+        _ => Err(refuse(what, format!("{what} {n} is not between 0 and {cap}"))),
     };
     if kind != NodeKind::Fifo && (device.major(), device.minor()) == (0, 0) {
-        let why = "`major` and `minor` are missing: no device has the numbers 0, 0";
+        let why = "no device has the numbers 0, 0";
         return Err(refuse("major", why.into()));
     }
     Ok(DevicePlan {
         kind,
-        major: number(device.major(), "major")?,
-        minor: number(device.minor(), "minor")?,
+        major: number(device.major(), "major", MAJOR)?,
+        minor: number(device.minor(), "minor", MINOR)?,
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         uid: device.uid().unwrap_or(0),
         gid: device.gid().unwrap_or(0),
@@ -151,5 +155,9 @@ mod tests {
         assert!(devices(r#"[{"path":"/dev/../x","type":"c","major":1,"minor":1}]"#).is_err());
         assert!(devices(r#"[{"path":"/dev/x","type":"c","major":-1,"minor":1}]"#).is_err());
         assert!(devices(r#"[{"path":"/dev/x","type":"a","major":1,"minor":1}]"#).is_err());
+        // mknod(2) would make /dev/null of the first.
+        assert!(devices(r#"[{"path":"/dev/x","type":"c","major":4097,"minor":3}]"#).is_err());
+        assert!(devices(r#"[{"path":"/dev/x","type":"c","major":1,"minor":1048576}]"#).is_err());
+        assert!(devices(r#"[{"path":"/dev/x","type":"b","major":4095,"minor":1048575}]"#).is_ok());
     }
 }

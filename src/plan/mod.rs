@@ -30,6 +30,7 @@ pub mod scheduler;
 pub mod seccomp;
 pub mod sources;
 pub mod strategy;
+pub mod time_offsets;
 pub mod user;
 
 use std::collections::BTreeMap;

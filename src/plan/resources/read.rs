@@ -6,6 +6,7 @@ use oci_spec::runtime as oci;
 
 use super::{BlockIo, Cpu, Limit, Memory, ThrottleDevice, WeightDevice, invalid};
 use crate::error::{Error, Result, member};
+use crate::plan::devices::{MAJOR, MINOR};
 use crate::plan::findings::Findings;
 
 pub(super) fn memory(spec: &oci::LinuxMemory, findings: &mut Findings) -> Memory {
@@ -170,7 +171,7 @@ pub(super) fn block_io(spec: &oci::LinuxBlockIo, findings: &mut Findings) -> Blo
 
 fn block_device(path: &str, major: i64, minor: i64) -> Result<(u32, u32)> {
     match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        (Ok(major), Ok(minor)) if major <= MAJOR && minor <= MINOR => Ok((major, minor)),
         _ => Err(invalid(path, format!("{major}:{minor} is no device number"))),
     }
 }

@@ -124,6 +124,8 @@ fn what_the_kernel_can_not_hold_is_refused_before_it_is_asked() {
     read(json!({"cpu": {"realtimeRuntime": -1, "realtimePeriod": 6}})).unwrap();
     refuses(json!({"pids": {"limit": 4_194_305}}), "linux.resources.pids.limit: 4194305 is over 4194304");
     read(json!({"pids": {"limit": 4_194_304}})).unwrap();
+    let rate = json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 1 << 20, "rate": 1}]}});
+    refuses(rate, "linux.resources.blockIO.throttleReadBpsDevice[0]: 8:1048576 is no device number");
     let rdma = json!({"rdma": {"mlx": {"hcaObjects": 1u32 << 31}}});
     refuses(rdma, "linux.resources.rdma[\"mlx\"].hcaObjects: 2147483648 is over 2147483647");
     // What 63 bits don't hold the type refuses, by its path.

@@ -152,9 +152,9 @@ fn the_weight_of_one_device_is_the_asked_one() {
     if !look::has_controllers(&[controller]) {
         skip!("no cgroup controller {controller}");
     }
+    // Modules where they are none of the kernel's own.
+    let _ = Command::new("modprobe").args(["--quiet", "--all", "loop", "bfq"]).status();
     let Some(device) = Loop::new(&case.path("disk")) else { skip!("no loop device to be had") };
-    // A module where it is none of the kernel's own.
-    let _ = Command::new("modprobe").args(["--quiet", "bfq"]).status();
     if fs::write(device.file("queue/scheduler"), "bfq").is_err() || !has_file(controller, file, file) {
         skip!("the kernel has no BFQ, which alone knows weights of devices on cgroup {controller}");
     }
@@ -167,7 +167,9 @@ fn the_weight_of_one_device_is_the_asked_one() {
     assert!(found.lines().any(|line| line == format!("{number} 321")), "{found}");
 }
 
-const NETWORK: &str = "mount -t tmpfs none /mnt && cd /mnt && mkdir net_cls net_prio \
+/// Two hierarchies of the first version beside the second one, whatever else this machine has.
+const NETWORK: &str = "umount -R /sys/fs/cgroup && mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup \
+                       && mkdir unified net_cls net_prio && mount -t cgroup2 none unified \
                        && mount -t cgroup -o net_cls none net_cls && mount -t cgroup -o net_prio none net_prio && cd /";
 
 /// Controllers that the second version does not take, so that they can be had wherever the kernel has them.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::plan::id::ContainerId;
 use crate::protocol::event::{Event, Limits, Recorder, Side, VERSION};
-use crate::protocol::journal;
+use crate::protocol::{journal, lines};
 
 /// The first line of each command's part of a trace file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl TraceFile {
 
     /// Whether they are wanted whatever becomes of the command.
     fn is_whole(&self) -> bool {
-        self.file.is_some() || self.dir.is_some() || log::log_enabled!(log::Level::Debug)
+        self.file.is_some() || self.dir.is_some() || debugs()
     }
 
     /// Runs a command of a container with a recorder, and writes what it recorded, with the error that ended it last.
@@ -86,13 +86,16 @@ impl TraceFile {
         let sinks = self.open(id, rings)?;
         let limits = if self.is_whole() { Limits::NONE } else { Limits::RING };
         let mut recorder = Recorder::new(Side::Parent, true).within(limits);
+        if !sinks.files.is_empty() && !debugs() {
+            recorder = recorder.ahead();
+        }
         let result = run(&mut recorder);
         if let Err(error) = &result {
             recorder.error(error);
         }
-        let (events, dropped) = (recorder.take(), recorder.dropped());
+        let written = sinks.write(command, id, &mut recorder, result.is_err());
         journal::turn_off();
-        match sinks.write(command, id, events, dropped, result.is_err()) {
+        match written {
             Ok(None) => result,
             Ok(Some(file)) => result.map_err(|e| e.also_advise(format!("its trace is in `{}`", file.display()))),
             Err(e) => {
@@ -131,42 +134,35 @@ impl TraceFile {
 
 impl Sinks {
     /// Writes a command's events. Returns the file of the failure, if there is one.
-    fn write(
-        self,
-        command: &str,
-        id: &str,
-        mut events: Vec<Event>,
-        dropped: u64,
-        failed: bool,
-    ) -> Result<Option<PathBuf>> {
-        // The child's events came in batches.
-        events.sort_by_key(|event| event.at_us);
-        for event in &events {
-            log::debug!("{}", plain(event));
+    fn write(self, command: &str, id: &str, recorder: &mut Recorder, failed: bool) -> Result<Option<PathBuf>> {
+        if debugs() {
+            let mut events = recorder.take();
+            // The child's came in batches.
+            events.sort_by_key(|event| event.at_us);
+            events.iter().for_each(|event| log::debug!("{}", plain(event)));
+            recorder.absorb(events);
         }
         let on_error = self.on_error.filter(|_| failed);
         if self.files.is_empty() && on_error.is_none() {
             return Ok(None);
         }
-        let at_us = events.iter().map(|event| event.at_us).min().unwrap_or(0);
+        let lines = recorder.take_lines()?;
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let program = concat!("tandem ", env!("CARGO_PKG_VERSION"));
         let header = Header {
             trace_version: VERSION,
             command: command.into(),
             id: id.into(),
-            at_us,
+            at_us: lines.first_at_us().unwrap_or(0),
             time: now.clone(),
-            program: program.into(),
-            dropped,
+            program: concat!("tandem ", env!("CARGO_PKG_VERSION")).into(),
+            dropped: recorder.dropped(),
         };
-        let mut text = line(&header)?;
-        for event in &events {
-            text.push_str(&line(event)?);
-        }
+        let mut text = Vec::new();
+        lines::append(&mut text, &header)?;
+        lines.write_to(&mut text);
         // In one write, so that commands that run at the same time don't mix their lines.
         for (mut file, path) in self.files {
-            file.write_all(text.as_bytes()).context(|| writing(&path))?;
+            file.write_all(&text).context(|| writing(&path))?;
         }
         let Some((dir, path)) = on_error else { return Ok(None) };
         let safe_id = if ContainerId::parse(id).is_ok() { id } else { "unnamed" };
@@ -174,9 +170,14 @@ impl Sinks {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let path = path.join(&name);
         let file = rustix::fs::openat(dir.as_fd(), &name, flags, Mode::from_raw_mode(0o600));
-        File::from(file.context(|| writing(&path))?).write_all(text.as_bytes()).context(|| writing(&path))?;
+        File::from(file.context(|| writing(&path))?).write_all(&text).context(|| writing(&path))?;
         Ok(Some(path))
     }
+}
+
+/// Whether `--debug` tells events as log lines.
+fn debugs() -> bool {
+    log::log_enabled!(log::Level::Debug)
 }
 
 /// An event on a line, as `--debug` tells it; not yet safe for a terminal.
@@ -201,19 +202,4 @@ fn make_dir(dir: &Path) -> Result<()> {
 
 fn writing(path: &Path) -> String {
     format!("write the trace `{}`", path.display())
-}
-
-/// A value as a line. A terminal that is shown the file must not take a byte of it for a command.
-pub(crate) fn line(value: &impl Serialize) -> Result<String> {
-    let mut json = serde_json::to_string(value).map_err(|e| Error::system(e.to_string()))?;
-    if json.bytes().any(|b| !b.is_ascii() || b == 0x7f) {
-        let escape = |c: char| match c {
-            // serde_json has escaped those below.
-            '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
-            c => c.to_string(),
-        };
-        json = json.chars().map(escape).collect();
-    }
-    json.push('\n');
-    Ok(json)
 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::journal;
-use crate::error::Error;
+use super::lines::Lines;
+use crate::error::{Error, Result};
 
 /// The version of the JSON lines that a trace file holds; a reader refuses a higher one. docs/trace.md is the schema.
 pub const VERSION: u32 = 2;
@@ -165,13 +166,16 @@ pub struct Recorder {
     limits: Limits,
     bytes: usize,
     dropped: u64,
+    /// What is a line already, where all is kept and goes to a file.
+    ahead: Option<Lines>,
 }
 
 impl Recorder {
     /// A recorder for one side, on or off.
     pub fn new(side: Side, on: bool) -> Recorder {
         let (events, limits) = (VecDeque::new(), Limits::NONE);
-        let mut recorder = Recorder { on: false, events, side, pid: 0, offset_us: 0, limits, bytes: 0, dropped: 0 };
+        let mut recorder =
+            Recorder { on: false, events, side, pid: 0, offset_us: 0, limits, bytes: 0, dropped: 0, ahead: None };
         if on {
             recorder.turn_on(0);
         }
@@ -181,6 +185,11 @@ impl Recorder {
     /// The same, that keeps no more than this.
     pub fn within(self, limits: Limits) -> Recorder {
         Recorder { limits, ..self }
+    }
+
+    /// The same, that makes lines of its events whenever it is told that there is time: [`Recorder::write_ahead`].
+    pub fn ahead(self) -> Recorder {
+        Recorder { ahead: Some(Lines::default()), ..self }
     }
 
     /// Whether it records.
@@ -227,26 +236,14 @@ impl Recorder {
     }
 
     /// Records a step that began at `since` and failed, if it did.
-    pub fn failed<T>(
-        &mut self,
-        name: &'static str,
-        since: u64,
-        result: &Result<T, Error>,
-        object: impl FnOnce() -> String,
-    ) {
+    pub fn failed<T>(&mut self, name: &'static str, since: u64, result: &Result<T>, object: impl FnOnce() -> String) {
         if let Err(error) = result {
             self.timed(Sort::Error, name, since, || About::object(object()).failed(error));
         }
     }
 
     /// Records a step that began at `since`, as it ended. What it was done to is told of a failure too.
-    pub fn ended<T>(
-        &mut self,
-        name: &'static str,
-        since: u64,
-        result: &Result<T, Error>,
-        about: impl FnOnce() -> About,
-    ) {
+    pub fn ended<T>(&mut self, name: &'static str, since: u64, result: &Result<T>, about: impl FnOnce() -> About) {
         match result {
             Ok(_) => self.step(name, since, about),
             Err(error) => self.timed(Sort::Error, name, since, || about().failed(error)),
@@ -293,6 +290,34 @@ impl Recorder {
         if self.on {
             others.into_iter().for_each(|event| self.keep(event));
         }
+    }
+
+    /// Whether there is something to do while the other side is at work.
+    pub fn has_lines_to_write(&self) -> bool {
+        self.ahead.is_some() && !self.events.is_empty()
+    }
+
+    /// Makes lines of the events there are.
+    pub fn write_ahead(&mut self) {
+        let Some(lines) = &mut self.ahead else { return };
+        while let Some(event) = self.events.front() {
+            // It stays, for `take_lines` to fail with.
+            if lines.push(event).is_err() {
+                return;
+            }
+            self.bytes -= event.size();
+            self.events.pop_front();
+        }
+    }
+
+    /// Takes all events out, as lines.
+    ///
+    /// # Errors
+    /// One can't be JSON.
+    pub fn take_lines(&mut self) -> Result<Lines> {
+        let mut lines = self.ahead.take().unwrap_or_default();
+        self.take().iter().try_for_each(|event| lines.push(event))?;
+        Ok(lines)
     }
 
     /// Takes all events out.

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod codec;
 pub mod event;
 pub(crate) mod journal;
+pub(crate) mod lines;
 pub mod message;
 pub mod recording;
 pub mod sequence;

@@ -308,6 +308,9 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     fn next(&mut self, awaited: &str) -> Result<Option<(In, Vec<OwnedFd>)>> {
         let by = self.deadline();
         loop {
+            if self.recorder.has_lines_to_write() && !self.channel.readable_by(Some(Instant::now()))? {
+                self.recorder.write_ahead();
+            }
             if by.is_some_and(|by| Instant::now() >= by) || !self.channel.readable_by(by)? {
                 return Err(self.stalled(format!("wait for {awaited}")));
             }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::parent::trace::{Header, line};
+use crate::parent::trace::Header;
 use crate::protocol::event::{Event, VERSION};
+use crate::protocol::lines;
 
 /// One command's part of a trace file.
 #[derive(Debug)]
@@ -50,14 +51,12 @@ fn parse(text: &str) -> Result<Vec<Section>> {
 
 /// The same as JSON lines of the newest version.
 pub(super) fn json(sections: &[Section]) -> Result<String> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for section in sections {
-        text.push_str(&line(&Header { trace_version: VERSION, ..section.header.clone() })?);
-        for event in &section.events {
-            text.push_str(&line(event)?);
-        }
+        lines::append(&mut text, &Header { trace_version: VERSION, ..section.header.clone() })?;
+        section.events.iter().try_for_each(|event| lines::append(&mut text, event))?;
     }
-    Ok(text)
+    String::from_utf8(text).map_err(|e| Error::system(e.to_string()))
 }
 
 #[cfg(test)]

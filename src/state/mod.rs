@@ -6,6 +6,7 @@
 mod dir;
 mod process;
 mod record;
+mod sockets;
 
 pub use dir::{ContainerDir, StateRoot, replace};
 pub use process::ProcessId;

@@ -10,6 +10,7 @@
 
 mod controllers;
 mod cpuset;
+mod device_filter;
 mod devices;
 mod dir;
 mod ebpf;
@@ -193,8 +194,8 @@ impl Cgroup {
         let rules = devices::complete(rules);
         let since = journal::now();
         let set = match fresh {
-            true => ebpf::attach(dir, &rules),
-            false => ebpf::replace(dir, &rules),
+            true => device_filter::attach(dir, &rules),
+            false => device_filter::replace(dir, &rules),
         };
         journal::call("device filter", since, set.as_ref().map(drop), || {
             About::object(dir.path()).by("BPF_PROG_LOAD, BPF_PROG_ATTACH").with(format!("{} rules", rules.len()))

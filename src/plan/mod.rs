@@ -7,6 +7,7 @@ pub(crate) mod architectures;
 pub mod cgroup;
 mod container;
 mod describe;
+mod device_rule;
 pub mod devices;
 pub mod findings;
 pub mod hooks;

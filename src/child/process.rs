@@ -59,7 +59,11 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
         let exec = format!("exec {profile}");
         proc.write_self("attr/apparmor/exec", &exec)
             .or_else(|_| proc.write_self("attr/exec", &exec))
-            .context(|| format!("apply the AppArmor profile `{profile}`"))?;
+            .context(|| format!("apply the AppArmor profile `{profile}`"))
+            .map_err(|e| match e.errno() {
+                Some(Errno::NOENT) => e.advise("it is not in the kernel: load it first, `apparmor_parser -r FILE`"),
+                _ => e,
+            })?;
     }
     if let Some(label) = &process.selinux {
         proc.write_self("attr/exec", label).context(|| format!("apply the SELinux label `{label}`"))?;

@@ -17,6 +17,7 @@ mod image;
 mod instances;
 pub mod lifecycle;
 mod mapped;
+mod members;
 pub mod mounts;
 mod namespaces;
 mod net_devices;

@@ -163,6 +163,11 @@ impl ContainerDir {
         Ok(ContainerDir { path, fd, proc: Arc::clone(proc) })
     }
 
+    /// The procfs of the command that opened it.
+    pub(crate) fn proc(&self) -> &Proc {
+        &self.proc
+    }
+
     /// The user whose container it is.
     ///
     /// # Errors

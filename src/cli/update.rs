@@ -77,12 +77,16 @@ pub(super) struct Update {
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        if self.kernel_memory.is_some() {
-            log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
-        }
-        let mut resources = match &self.resources {
-            Some(path) => read_json(path)?,
-            None => Value::Object(Map::new()),
+        let mut resources = match (&self.resources, self.options().first()) {
+            (None, _) => Value::Object(Map::new()),
+            (Some(path), None) => read_json(path)?,
+            // Other runtimes pass over it in silence: who wrote both would have another limit than he thinks.
+            (Some(_), Some((group, property, _))) => {
+                let message = format!("--resources is given, and an option that sets `{group}.{property}` too");
+                return Err(
+                    Error::new(Kind::Usage, message).advise("put all limits into the file, or give options alone")
+                );
+            }
         };
         if !resources.is_object() {
             return Err(Error::config("--resources: it is no JSON object"));
@@ -98,7 +102,11 @@ impl Update {
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
         let schemata = rdt::schemata(self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
-        Container::open(&context.state, &self.id)?.update(&resources, &schemata)
+        Container::open(&context.state, &self.id)?.update(&resources, &schemata)?;
+        if self.kernel_memory.is_some() {
+            log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
+        }
+        Ok(())
     }
 
     fn add_options(&self, resources: &mut Value) {

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod host;
 pub mod id;
 pub mod idmapped;
+pub(crate) mod json;
 pub mod live;
 pub mod load;
 pub mod memory_policy;

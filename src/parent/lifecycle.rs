@@ -8,6 +8,7 @@ use super::clean;
 use super::conversation::await_exec;
 use super::members;
 use super::notify::{self, Notify};
+use super::oom;
 use super::patience;
 use super::receiver::Receiver;
 use super::trace::TraceFile;
@@ -260,13 +261,15 @@ fn execute(
     let called = dir.call(patience);
     let called =
         called.map_err(|error| if error.errno() == Some(Errno::AGAIN) { ended(error, record, proc) } else { error });
+    let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
+    let before = oom::Before::of(cgroup.as_ref());
     let channel = Channel::from_socket(called?).recorded("start")?;
     let sequence = Sequence::start(record.listener.is_some());
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let mut session = ParentSession::parent(channel, sequence, own).patient(patience);
     let converse = || {
         session.send(ToChild::Start { trace }, &[])?;
-        let executed = await_exec(&mut session, receiver, pid, proc);
+        let executed = await_exec(&mut session, receiver, pid, proc).map_err(|error| before.explain(error, pid, proc));
         if let Err(error) = &executed
             && patience::is_stall(error)
         {

@@ -23,6 +23,7 @@ mod namespaces;
 mod net_devices;
 mod netlink;
 pub mod notify;
+mod oom;
 mod patience;
 mod pidfd;
 mod pinned;

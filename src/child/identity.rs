@@ -161,6 +161,9 @@ fn home(uid: u32) -> Option<String> {
     fields.get(5).filter(|home| !home.is_empty()).map(ToString::to_string)
 }
 
+/// How much of a PATH an error tells, in bytes.
+const PATH_SHOWN: usize = 256;
+
 /// Finds the program as the user that will run it. The words of the errors are those that engines match on.
 fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
     if name.is_empty() {
@@ -186,7 +189,12 @@ fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
     }
     Err(match refused {
         Some(path) => Error::call(format!("the path `{}` is not executable", path.display()), Errno::ACCESS),
-        None => Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT),
+        None => {
+            let mut path = path.to_owned();
+            crate::error::shorten(&mut path, PATH_SHOWN);
+            let error = Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT);
+            error.advise(format!("PATH is `{path}`: name the program with its directory, or set PATH in process.env"))
+        }
     })
 }
 

@@ -123,7 +123,7 @@ impl StateRoot {
     /// [`Kind::NotFound`].
     pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
         ContainerDir::open(self.path.join(id.as_str()), &self.proc).map_err(|errno| match errno {
-            Errno::NOENT => missing(id),
+            Errno::NOENT => missing(id, &self.path),
             errno => Error::call(format!("open the state directory of `{id}`"), errno),
         })
     }
@@ -153,8 +153,9 @@ fn taken(id: &ContainerId) -> Error {
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".
-fn missing(id: &ContainerId) -> Error {
-    Error::new(Kind::NotFound, format!("container `{id}` does not exist"))
+fn missing(id: &ContainerId, root: &Path) -> Error {
+    let advice = format!("`tandem list` has those that do, in `{}`; --root looks elsewhere", root.display());
+    Error::new(Kind::NotFound, format!("container `{id}` does not exist")).advise(advice)
 }
 
 impl ContainerDir {
@@ -205,7 +206,7 @@ impl ContainerDir {
     /// # Errors
     /// [`Kind::NotFound`] where there is none yet.
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
-        self.read_record()?.ok_or_else(|| missing(id))
+        self.read_record()?.ok_or_else(|| missing(id, self.path.parent().unwrap_or(&self.path)))
     }
 
     /// Keeps a copy of the configuration.

@@ -7,14 +7,14 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::{Context, read_json};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::parent::lifecycle::Container;
 use crate::plan::resources::Resources;
 use crate::plan::{load, rdt};
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. The other options come on top
+    /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. Takes no limit beside it
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Memory limit in bytes, or with a unit (64m, 1g); -1 is none
@@ -97,7 +97,9 @@ impl Update {
         {
             return Err(Error::config(format!("--resources: `{group}` is no JSON object")));
         }
-        self.add_options(&mut resources);
+        for (group, property, value) in self.options() {
+            resources[group][property] = value;
+        }
         leave_unset_out(&mut resources);
         let spec: LinuxResources = load::parse(resources.to_string().as_bytes()).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
@@ -109,7 +111,8 @@ impl Update {
         Ok(())
     }
 
-    fn add_options(&self, resources: &mut Value) {
+    /// The limits that options set, each with its place in `linux.resources`.
+    fn options(&self) -> Vec<(&'static str, &'static str, Value)> {
         let options = [
             ("memory", "limit", json!(self.memory)),
             ("memory", "reservation", json!(self.memory_reservation)),
@@ -127,9 +130,7 @@ impl Update {
             ("cpu", "mems", json!(self.cpuset_mems)),
             ("blockIO", "weight", json!(self.blkio_weight)),
         ];
-        for (group, property, value) in options.into_iter().filter(|(_, _, value)| !value.is_null()) {
-            resources[group][property] = value;
-        }
+        options.into_iter().filter(|(_, _, value)| !value.is_null()).collect()
     }
 }
 

@@ -19,7 +19,7 @@ pub mod memory_policy;
 pub mod mounts;
 pub mod namespaces;
 pub mod net_devices;
-mod numbers;
+pub(crate) mod numbers;
 pub mod options;
 pub mod process;
 mod properties;

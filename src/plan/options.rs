@@ -91,6 +91,16 @@ impl Propagation {
         }
     }
 
+    /// The word of mount(8).
+    pub fn name(self) -> &'static str {
+        match self {
+            Propagation::Shared => "shared",
+            Propagation::Slave => "slave",
+            Propagation::Private => "private",
+            Propagation::Unbindable => "unbindable",
+        }
+    }
+
     /// Parses `shared`, `rslave` and so on, to the type and whether it is recursive.
     pub fn parse(word: &str) -> Option<(Propagation, bool)> {
         let (name, recursive) = match word.strip_prefix('r') {

@@ -62,10 +62,17 @@ impl StateRoot {
             (None, Some(base)) => base.join("tandem"),
             (None, None) => {
                 let message = "there is no place for the containers' state: XDG_RUNTIME_DIR is not set";
-                return Err(Error::new(Kind::Usage, message).advise("set it, or give --root"));
+                return Err(Error::new(Kind::Usage, message).advise(
+                    "a login session sets it to /run/user/UID, and `loginctl enable-linger` keeps that; or give --root",
+                ));
             }
         };
         Ok(StateRoot { path, filters: base.map(|base| base.join("tandem-filters")), proc })
+    }
+
+    /// Where it is, or will be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The procfs that everything a command does about processes, namespaces and mounts goes through.

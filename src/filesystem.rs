@@ -42,7 +42,7 @@ pub(crate) fn open(fstype: &str) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// What the kernel refuses, in its own words where it has any.
 pub(crate) fn finish(context: BorrowedFd<'_>, fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
-    configure(fs, context).map_err(|(call, errno)| explain(context, call, errno))?;
+    configure(fs, context).map_err(|(call, errno)| of_options(fs, &call, explain(context, call.clone(), errno)))?;
     let attrs = MountAttrFlags::from_bits_retain(attrs.set as u32);
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
         .map_err(|errno| explain(context, "fsmount".into(), errno))
@@ -64,6 +64,25 @@ fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Er
         .map_err(|e| (named(key), e))?;
     }
     fsconfig_create(context).map_err(|e| ("fsconfig create".into(), e))
+}
+
+/// What a refusal of an option means; `what` names it in backticks, or else is about all of them.
+pub(crate) fn of_options(fs: &Filesystem, what: &str, error: Error) -> Error {
+    if error.errno() != Some(Errno::INVAL) || fs.data.is_empty() {
+        return error;
+    }
+    let key = what.split('`').nth(1).unwrap_or_default();
+    let advice = match (fs.fstype.as_str(), key) {
+        ("tmpfs", "size" | "nr_blocks") => {
+            "a number is expected, with k, m, g or t, or with % of the memory; tmpfs(5)".into()
+        }
+        ("tmpfs", "nr_inodes") => "a number is expected, with k, m or g; tmpfs(5)".into(),
+        (_, "mode") => "an octal number is expected, as in mode=1777".into(),
+        (_, "uid" | "gid") => "a number is expected, of an ID that the container's user namespace has".into(),
+        (fstype, "") => format!("does `{fstype}` know these options, and take these values?"),
+        (fstype, key) => format!("does `{fstype}` know the option `{key}`, and take this value?"),
+    };
+    error.advise(advice)
 }
 
 /// The kernel's own words about a file-system context: it queues one message a read, `e `, `w ` or `i ` in front.

@@ -173,7 +173,7 @@ impl Proc {
     /// # Errors
     /// The call and the path.
     pub(crate) fn own_fds(&self) -> Result<Vec<i32>> {
-        self.own_numbers("self/fd")
+        self.numbers("self/fd")
     }
 
     /// How many threads the caller has.
@@ -181,10 +181,18 @@ impl Proc {
     /// # Errors
     /// A directory that can't be read.
     pub(crate) fn own_threads(&self) -> Result<usize> {
-        self.own_numbers("self/task").map(|threads| threads.len())
+        self.numbers("self/task").map(|threads| threads.len())
     }
 
-    fn own_numbers(&self, dir: &str) -> Result<Vec<i32>> {
+    /// The process IDs that this procfs has now.
+    ///
+    /// # Errors
+    /// A directory that can't be read.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>> {
+        self.numbers(".")
+    }
+
+    fn numbers(&self, dir: &str) -> Result<Vec<i32>> {
         let doing = || format!("read `/proc/{dir}`");
         let opened = self.open_file(dir, OFlags::RDONLY | OFlags::DIRECTORY).context(doing)?;
         let entries = rustix::fs::Dir::read_from(&opened).context(doing)?;
@@ -216,11 +224,23 @@ impl Proc {
     /// # Errors
     /// It is gone.
     pub(crate) fn pid_depth(&self, pid: i32) -> Result<usize> {
+        self.pids_of(pid).map(|pids| pids.len())
+    }
+
+    /// Its process ID in each of them, the innermost last.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn pids_of(&self, pid: i32) -> Result<Vec<i32>> {
         let path = format!("{pid}/status");
         let text = self.read(&path)?;
         let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let numbers = numbers.ok_or_else(|| Error::system(format!("`/proc/{path}` has no NSpid")))?;
-        Ok(numbers.split_ascii_whitespace().count())
+        let numbers =
+            numbers.map(|line| line.split_ascii_whitespace().map(str::parse).collect::<Result<Vec<i32>, _>>());
+        match numbers {
+            Some(Ok(numbers)) => Ok(numbers),
+            _ => Err(Error::system(format!("`/proc/{path}` has no NSpid"))),
+        }
     }
 
     /// What the kernel calls the file that an fd of this process is open on; proc_pid_fd(5).

@@ -199,9 +199,50 @@ fn update_takes_every_option_or_says_why_not() {
         }
         assert_eq!(look::value(&pids), "55", "nothing of a refused update is done");
     }
+    // A limit beside the file would be passed over by other runtimes, in silence.
+    case.call(&["update", "--resources", &case.text("limits"), "--memory", "64m", &case.id]).refused_with(&[
+        "--resources",
+        "memory.limit",
+        "file",
+    ]);
+    assert_eq!(look::value(&pids), "55");
     for text in ["[]", "7", ""] {
         fs::write(case.path("limits"), text).unwrap();
         case.call(&["update", "--resources", &case.text("limits"), &case.id]).refused();
+    }
+}
+
+#[test]
+fn words_as_gos_parser_takes_them() {
+    tandem_only!("Go's single dash on every command");
+    let case = case!("gowords");
+    let (bundle, pid_file) = (case.text("bundle"), case.text("pid"));
+    case.call(&["run", "-detach=true", "-bundle", &bundle, &format!("-pid-file={pid_file}"), &case.id]).ok();
+    case.adopt(case.pid());
+    let said = case.call(&["exec", "-tu", "0", "-tty=false", "-cwd", "/tmp", &case.id, "pwd"]).ok().out();
+    assert_eq!(said, "/tmp\n");
+    let said = case.call(&["exec", &case.id, "--tty=false", "echo", "--tty=true", "-cwd"]).ok().out();
+    assert_eq!(said, "--tty=true -cwd\n");
+    case.call(&["exec", &case.id, "--detach=true", "sleep", "100000"]).ok();
+    // youki's name for what `doctor` prints.
+    let (info, doctor) = (bare(&["info", "--format", "json"]), bare(&["doctor", "--format", "json"]));
+    assert_eq!(info.0, doctor.0);
+    let kernel = |out: &str| serde_json::from_str::<Value>(out).unwrap()["kernel"].clone();
+    assert_eq!(kernel(&info.1), kernel(&doctor.1));
+    assert!(bare(&["completion", "bash"]).1.contains("info"));
+}
+
+#[test]
+fn debug_speaks_in_words() {
+    tandem_only!("--debug");
+    let mut case = case!("debugwords");
+    case.args(&["true"]);
+    case.globals.push("--debug".into());
+    let said = case.run().ok().err();
+    assert!(said.contains("parent sends Plan") && said.contains("child receives Begin"), "{said}");
+    assert!(said.contains("parent clone pid "), "{said}");
+    for form in ["Some(", "None", " { ", "Parent ", "Step ", "\\'", "CapabilitySet"] {
+        assert!(!said.contains(form), "`{form}`: {said}");
     }
 }
 

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 
+use common::bundle::{namespace, without_namespace};
 use common::{look, wait_until};
 use serde_json::{Value, json};
 
@@ -61,6 +62,86 @@ fn ps_lists_every_process_of_the_cgroup() {
         let shown = table.lines().skip(1).any(|l| l.split_whitespace().any(|w| w == pid.to_string()));
         assert!(shown, "{pid} is not in: {table}");
     }
+}
+
+/// The processes that name the case in their environment: the container's, whatever cgroup they are in.
+fn marked(id: &str) -> BTreeSet<u64> {
+    let mark = format!("TANDEM_TEST={id}");
+    let ours = look::processes().into_iter().filter(|p| look::strings(p.pid, "environ").contains(&mark));
+    ours.map(|p| p.pid.into()).collect()
+}
+
+#[test]
+fn without_a_cgroup_the_pid_namespace_tells_the_processes() {
+    tandem_only!("--cgroup-manager");
+    let mut case = case!("nocgroup");
+    case.globals = vec!["--cgroup-manager=disabled".into()];
+    // One of them in a pid namespace further down, and one that came by exec.
+    case.alter(|c| {
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+        }
+    });
+    case.script("trap 'echo told >/told' USR1; unshare -p -f sh -c \"trap exit USR1; sleep 100000 & wait\" & sleep 100000 & while :; do wait; done");
+    let pid = case.running();
+    case.call(&["exec", "--detach", &case.id, "sh", "-c", "trap 'echo told >/told2; exit' USR1; sleep 100000 & wait"])
+        .ok();
+    // init, a sleep, unshare and the two below it, and the two of exec.
+    wait_until("seven processes", || {
+        let all = marked(&case.id);
+        let settled = |p: &u64| {
+            look::strings(*p as u32, "cmdline").first().is_some_and(|a| matches!(&**a, "sh" | "sleep" | "unshare"))
+        };
+        all.len() == 7 && all.iter().all(settled)
+    });
+    let listed = case.call(&["ps", "--format", "json", &case.id]).ok();
+    assert_eq!(listed.err(), "", "all is known, and nothing to warn of");
+    let pids: BTreeSet<u64> = serde_json::from_str(&listed.out()).unwrap();
+    assert_eq!(pids, marked(&case.id));
+    // All that have no handler die of it; init has one.
+    case.call(&["kill", "--all", &case.id, "USR1"]).ok();
+    wait_until("the signal came to all", || {
+        case.reap();
+        marked(&case.id) == BTreeSet::from([u64::from(pid)])
+            && case.rootfs().join("told").exists()
+            && case.rootfs().join("told2").exists()
+    });
+    case.call(&["kill", "--all", &case.id, "KILL"]).ok();
+    case.wait_status("stopped");
+    case.call(&["kill", "--all", &case.id, "KILL"]).ok();
+    case.delete();
+    case.nothing_left("delete");
+}
+
+#[test]
+fn without_a_cgroup_and_a_pid_namespace_it_says_so() {
+    tandem_only!("--cgroup-manager");
+    let mut case = case!("nothingtells");
+    case.globals = vec!["--cgroup-manager=disabled".into()];
+    case.alter(|c| without_namespace(c, "pid"));
+    let pid = case.running();
+    let listed = case.call(&["ps", "--format", "json", &case.id]).ok();
+    assert_eq!(listed.out(), format!("[{pid}]\n"));
+    assert!(
+        listed.err().contains("only the first process") && listed.err().contains("pid namespace"),
+        "{}",
+        listed.err()
+    );
+    case.call(&["kill", "--all", &case.id, "KILL"]).refused_with(&["neither a cgroup nor a pid namespace", "--all"]);
+    assert_eq!(case.status(), "running", "nothing was killed");
+    case.stop();
+    case.call(&["kill", "--all", &case.id, "KILL"]).ok();
+    // Another's pid namespace tells nothing either: its processes are not all the container's.
+    let other = case!("pidowner");
+    let owner = other.running();
+    case.delete();
+    case.alter(|c| namespace(c, "pid", Some(&format!("/proc/{owner}/ns/pid"))));
+    case.running();
+    case.call(&["kill", "--all", &case.id, "KILL"]).refused_with(&["neither a cgroup nor a pid namespace"]);
+    assert_eq!(other.status(), "running");
+    // Dead and not collected, it would keep the other's first process from ending.
+    case.stop();
+    case.delete();
 }
 
 /// What the kernel says of the container's freezer.

@@ -130,6 +130,21 @@ fn a_call_that_is_not_there_is_missing() {
 }
 
 #[test]
+fn what_root_has_not_is_missing() {
+    tandem_only!("doctor");
+    let case = case!("doctorcaps");
+    let without = ["setpriv", "--bounding-set=-sys_resource,-mknod"];
+    let (report, _) = read(&case.call_behind(&without, &["doctor", "--format", "json"]));
+    let all = check(&report, "security", "capabilities");
+    assert_eq!(all["state"], "partly");
+    for name in ["CAP_SYS_RESOURCE", "CAP_MKNOD"] {
+        assert_eq!(check(&report, "security", name)["state"], "missing");
+        assert!(all["found"].as_str().unwrap().contains(name), "{all}");
+    }
+    assert_eq!(check(&report, "runtime", "checkpoints")["state"], "missing");
+}
+
+#[test]
 fn a_host_that_can_make_no_container_says_why() {
     tandem_only!("doctor");
     let case = case!("doctorno");
@@ -146,6 +161,11 @@ fn an_ordinary_user_is_told_of_users_and_places() {
     assert_eq!(code, 1, "no place for state: {report:#}");
     assert_eq!(check(&report, "runtime", "state")["state"], "missing");
     assert!(report["hindrances"].to_string().contains("XDG_RUNTIME_DIR"));
+
+    assert!(check(&report, "runtime", "state")["advice"].as_str().unwrap().contains("/run/user/"), "{report:#}");
+    // A place that is not this user's is none.
+    let (report, code) = read(&as_nobody(&case, None, &["--root", "/root/nonesuch", "doctor", "--format", "json"]));
+    assert_eq!((code, &check(&report, "runtime", "state")["state"]), (1, &Value::from("missing")));
 
     let dir = case.path("run");
     let (report, code) = read(&as_nobody(&case, Some(&dir), &["doctor", "--format", "json"]));

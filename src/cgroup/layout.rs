@@ -222,11 +222,14 @@ pub(super) fn refuse_if_used(path: &str) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(Error::call(format!("open `{path}`"), errno)),
     };
-    match processes::of(&dir)?.len() {
-        0 => Ok(()),
-        n => Err(Error::system(format!("cgroup `{path}` exists and is not empty: {n} processes"))
-            .advise("choose another linux.cgroupsPath")),
-    }
+    let who = match processes::of(&dir)?.as_slice() {
+        [] => return Ok(()),
+        [one] => format!("process {one} is in it"),
+        [one, two] => format!("processes {one} and {two} are in it"),
+        [one, more @ ..] => format!("process {one} and {} more are in it", more.len()),
+    };
+    Err(Error::system(format!("cgroup `{path}` exists and is not empty: {who}"))
+        .advise("choose another linux.cgroupsPath, or end what runs there"))
 }
 
 /// Refuses a path that leads to no cgroup of a container's own.

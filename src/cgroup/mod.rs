@@ -45,6 +45,7 @@ use self::freezer::Freezer;
 pub(crate) use self::layout::check_path;
 pub use self::layout::{Hierarchies, Layout};
 pub use self::oom::OomWatch;
+pub(crate) use self::processes::kill_each;
 pub use self::record::{CgroupRecord, RecordDir};
 pub use self::sub::SubCgroup;
 use crate::error::{Context, Error, Result};

@@ -43,6 +43,20 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// How many processes the kernel has killed for want of memory, and the limit, as its file has it. None where that
+    /// can't be told: no memory controller, or a kernel that does not count.
+    pub(crate) fn oom_kills(&self) -> Option<(u64, String)> {
+        let (dir, counts, limit) = match self.v1("memory") {
+            Some(dir) => (dir, "memory.oom_control", "memory.limit_in_bytes"),
+            None => (self.v2()?, "memory.events", "memory.max"),
+        };
+        let text = dir.try_read(counts).ok()?;
+        let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())?;
+        Some((kills, dir.try_read(limit).ok()?.trim().to_owned()))
+    }
+}
+
 fn watch_v1(dir: &Dir) -> Result<Way> {
     let control = dir.open_file("memory.oom_control", OFlags::RDONLY);
     let control = control.context(|| format!("open `{}`", dir.file("memory.oom_control")))?;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::dir::Dir;
 use crate::error::{Error, Result};
 
-/// How long [`kill`] goes after processes that keep appearing.
+/// How long [`kill_each`] goes after processes that keep appearing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The processes of a cgroup and its sub-cgroups, in order. A cgroup that is gone has none.
@@ -43,11 +43,16 @@ fn collect(dir: &Dir, pids: &mut BTreeSet<i32>) -> Result<()> {
 
 /// Signals every process once, also those that are forked meanwhile.
 pub(super) fn kill(dir: &Dir, signal: i32) -> Result<()> {
+    kill_each(|| of(dir), signal, &format!("cgroup `{}`", dir.path()))
+}
+
+/// Signals once whatever `list` has until it has nothing new; `what` has them, for the error.
+pub(crate) fn kill_each(list: impl Fn() -> Result<Vec<i32>>, signal: i32, what: &str) -> Result<()> {
     let mut signalled = BTreeSet::new();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut more = false;
-        for pid in of(dir)? {
+        for pid in list()? {
             if !signalled.insert(pid) {
                 continue;
             }
@@ -62,7 +67,7 @@ pub(super) fn kill(dir: &Dir, signal: i32) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::system(format!("cgroup `{}`: processes keep appearing", dir.path()))
+            return Err(Error::system(format!("{what}: processes keep appearing"))
                 .context(format!("send signal {signal} to all processes")));
         }
     }

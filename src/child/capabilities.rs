@@ -7,7 +7,7 @@ use rustix::thread::{
 };
 
 use crate::error::{Context, Error, Result};
-use crate::plan::process::CapabilityPlan;
+use crate::plan::process::{CapabilityPlan, capability_names as names};
 
 /// CAP_SYS_ADMIN, which seccomp(2) wants where `no_new_privs` is not set.
 pub(super) const SYS_ADMIN: u64 = CapabilitySet::SYS_ADMIN.bits();
@@ -21,7 +21,7 @@ pub(super) fn limit_bounding(keep: u64) -> Result<()> {
             // One past the last that this kernel knows.
             Err(Errno::INVAL) => break,
             Err(errno) if capability_is_in_bounding_set(capability) == Ok(true) => {
-                return Err(Error::call(format!("drop {capability:?} from the bounding set"), errno));
+                return Err(Error::call(format!("drop {} from the bounding set", names(capability)), errno));
             }
             Err(_) => {}
         }
@@ -46,7 +46,7 @@ pub(super) fn apply(plan: &CapabilityPlan, extra: u64) -> Result<CapabilitySet> 
     for bit in (0..64).map(|n| 1u64 << n).filter(|bit| ambient & bit != 0) {
         let capability = CapabilitySet::from_bits_retain(bit);
         configure_capability_in_ambient_set(capability, true)
-            .context(|| format!("raise {capability:?} in the ambient set"))?;
+            .context(|| format!("raise {} in the ambient set", names(capability)))?;
     }
     let asked = plan.effective | plan.permitted | plan.inheritable | plan.ambient;
     Ok(CapabilitySet::from_bits_retain(asked & !own))

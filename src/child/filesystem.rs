@@ -35,6 +35,7 @@ pub(super) fn mount_by_path(fs: &Filesystem, attrs: Attrs, target: BorrowedFd<'_
     }));
     legacy::filesystem(&fs.fstype, &fs.source, flags, &data.join(","), target, proc)
         .context(|| format!("file system `{}`", fs.fstype))
+        .map_err(|error| crate::filesystem::of_options(fs, "", error))
 }
 
 /// A tmpfs for which no mode was asked has that of the directory it covers, if there is one: so crun and runc have it.

@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use super::{ChildSession, capabilities};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
-use crate::plan::process::{ProcessPlan, UserPlan};
+use crate::plan::process::{ProcessPlan, UserPlan, capability_names};
 use crate::protocol::event::About;
 use crate::sys;
 
@@ -60,7 +60,7 @@ pub(super) fn become_user(
     let lacking = capabilities::apply(&ours.capabilities, extra)?;
     if !lacking.is_empty() {
         session.recorder.fallback("capabilities", || {
-            About::object(format!("{lacking:?}")).by("left out").why("the runtime does not have them to give")
+            About::object(capability_names(lacking)).by("left out").why("the runtime does not have them to give")
         });
     }
     if entered.is_err() {
@@ -119,7 +119,12 @@ fn change_ids(user: &UserPlan) -> Result<()> {
         Ok(()) => {}
         // A user namespace that an ordinary user mapped for itself denies setgroups; nothing was asked for.
         Err(Errno::PERM) if groups.is_empty() => {}
-        Err(errno) => return Err(Error::call(format!("setgroups {:?}", user.additional_gids), errno)),
+        Err(errno) => {
+            return Err(Error::call(
+                format!("setgroups {}", crate::plan::numbers::listed(&user.additional_gids)),
+                errno,
+            ));
+        }
     }
     let mapped = |errno: Errno, call: String| {
         let error = Error::call(call, errno);
@@ -161,6 +166,9 @@ fn home(uid: u32) -> Option<String> {
     fields.get(5).filter(|home| !home.is_empty()).map(ToString::to_string)
 }
 
+/// How much of a PATH an error tells, in bytes.
+const PATH_SHOWN: usize = 256;
+
 /// Finds the program as the user that will run it. The words of the errors are those that engines match on.
 fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
     if name.is_empty() {
@@ -186,7 +194,12 @@ fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
     }
     Err(match refused {
         Some(path) => Error::call(format!("the path `{}` is not executable", path.display()), Errno::ACCESS),
-        None => Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT),
+        None => {
+            let mut path = path.to_owned();
+            crate::error::shorten(&mut path, PATH_SHOWN);
+            let error = Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT);
+            error.advise(format!("PATH is `{path}`: name the program with its directory, or set PATH in process.env"))
+        }
     })
 }
 

@@ -64,7 +64,7 @@ pub(super) fn propagate(mount: BorrowedFd<'_>, to: Propagation, recursive: bool,
     if recursive {
         flags |= MountPropagationFlags::REC;
     }
-    rustix::mount::mount_change(&*Proc::path_of(mount), flags).context(|| format!("mount --make-{to:?}"))
+    rustix::mount::mount_change(&*Proc::path_of(mount), flags).context(|| format!("mount --make-{}", to.name()))
 }
 
 /// `ST_NOSYMFOLLOW` of statfs(2), Linux 5.10.

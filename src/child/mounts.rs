@@ -96,7 +96,7 @@ impl Mounter<'_> {
                 self.bind_by_path(bind, destination, changes)
             }
             // The path would be one of the container's; or it is an id mapping that failed.
-            Opened::Empty(reason) => Err(reason),
+            Opened::Empty(reason) => Err(of_source(reason)),
         }
     }
 
@@ -129,7 +129,8 @@ impl Mounter<'_> {
     fn bind_by_path(&mut self, bind: &Bind, destination: Destination<'_>, changes: Changes) -> Result<&'static str> {
         let follow = if bind.nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
         let source = rustix::fs::open(&bind.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty())
-            .context(|| format!("open `{}`", bind.source.display()))?;
+            .context(|| format!("open `{}`", bind.source.display()))
+            .map_err(of_source)?;
         if self.root.api.moves_mounts() {
             let tree = tree::clone(source.as_fd(), bind.recursive).map_err(|errno| match errno {
                 Errno::INVAL if !bind.recursive => Error::call("open_tree", errno).advise(ONE_OF_A_LOCKED_TREE),
@@ -289,6 +290,16 @@ impl Mounter<'_> {
             Some(mount) => Ok(mount),
             None => Err(Error::call(format!("reopen `{}`", path.display()), Errno::NOENT)),
         }
+    }
+}
+
+/// What a source that can't be opened means.
+fn of_source(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::NOENT) if error.advice().is_none() => {
+            error.advise("the source of a bind mount must be there: make it, or take the mount out")
+        }
+        _ => error,
     }
 }
 

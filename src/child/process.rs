@@ -5,7 +5,7 @@ use std::ffi::CString;
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
-use crate::plan::process::ProcessPlan;
+use crate::plan::process::{ProcessPlan, RlimitPlan};
 use crate::procfs::Proc;
 use crate::sys;
 
@@ -18,7 +18,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
         sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
             .context(|| format!("setrlimit {} to soft {}, hard {}", limit.name, limit.soft, limit.hard))
             .map_err(|e| match e.errno() {
-                Some(Errno::PERM) => e.advise("a hard limit above the runtime's own needs CAP_SYS_RESOURCE"),
+                Some(Errno::PERM) => e.advise(above_own(limit)),
                 _ => e,
             })?;
     }
@@ -69,6 +69,21 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
         proc.write_self("attr/exec", label).context(|| format!("apply the SELinux label `{label}`"))?;
     }
     Ok(())
+}
+
+/// What to do about a hard limit that is above the runtime's own.
+fn above_own(limit: &RlimitPlan) -> String {
+    let needs = "only CAP_SYS_RESOURCE raises that";
+    match sys::process::rlimit(limit.resource) {
+        Ok((_, hard)) => {
+            let name = limit.name.trim_start_matches("RLIMIT_").to_ascii_lowercase();
+            format!(
+                "the runtime's own hard limit is {hard}, and {needs}; ask for no more, with podman by --ulimit \
+                 {name}={hard}:{hard} or --ulimit host"
+            )
+        }
+        Err(_) => format!("it is above the runtime's own hard limit, and {needs}"),
+    }
 }
 
 fn new_keyring(name: &str) -> Result<()> {

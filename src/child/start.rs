@@ -79,7 +79,10 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
     while size() == (0, 0) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    session.recorder.step("terminal size", since, || format!("{:?}", size()));
+    session.recorder.step("terminal size", since, || {
+        let (rows, columns) = size();
+        format!("{rows} rows, {columns} columns")
+    });
 }
 
 fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start, last: Last) -> Result<Infallible> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Context, many, print_json};
 use crate::error::{Error, Kind, Result};
-use crate::parent::create::{Created, create};
+use crate::parent::create::{Created, create, remove_pid_file};
 use crate::parent::foreground::{Signals, wait_for};
 use crate::parent::lifecycle::{self, Container};
 use crate::parent::request::Request;
@@ -187,7 +187,9 @@ impl Run {
         // A hook may have deleted it, and another may have its ID since.
         let ours = Container::open(&context.state, &self.options.id).is_ok_and(|c| c.record.process == record.process);
         let delete = || lifecycle::delete(&context.state, &self.options.id, true, &context.trace);
-        Err(if ours && !self.keep { error.and_undone(delete()) } else { error })
+        let error = if ours && !self.keep { error.and_undone(delete()) } else { error };
+        let pid = record.process.map_or(0, |process| process.pid);
+        Err(error.and_undone(self.options.pid_file.as_deref().map_or(Ok(()), |path| remove_pid_file(path, pid))))
     }
 }
 

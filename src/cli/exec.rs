@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::parent::exec::{Request, exec};
 use crate::parent::foreground::{Signals, wait_for};
 use crate::parent::users::Users;
-use crate::plan::load;
+use crate::plan::load::{self, UnknownCapability};
 use crate::plan::user::{Identity, UserSpec};
 
 #[derive(Args, Debug)]
@@ -85,10 +85,13 @@ impl Exec {
         }
         let user = self.user.as_deref().map(UserSpec::parse).transpose()?;
         let cgroups = self.cgroup.iter().map(|text| SubCgroup::parse(text)).collect::<Result<Vec<_>>>()?;
+        let process = self.process.as_deref().map(load::process).transpose()?;
+        let (process, unknown) = process.map_or((None, vec![]), |read| (Some(read.value), read.unknown));
+        let tell = || unknown.iter().for_each(UnknownCapability::tell);
         let request = Request {
             id: &self.id,
             state: &context.state,
-            process: &|default, users| self.process(default, user.as_ref(), users),
+            process: &|default, users| self.process(process.as_ref(), default, user.as_ref(), users),
             cgroups: &cgroups,
             pid_file: self.pid_file.as_deref(),
             console_socket: self.console_socket.as_deref(),
@@ -101,17 +104,27 @@ impl Exec {
             trace: &context.trace,
         };
         if self.detach {
-            return exec(&request).map(|_| 0);
+            return exec(&request).map(|_| {
+                tell();
+                0
+            });
         }
         let signals = Signals::hold(false)?;
         let executed = exec(&Request { signals: Some(&signals), ..request })?;
+        tell();
         wait_for(executed.pid, executed.master, None, signals)
     }
 
     /// The process of a file, or the container's own with another command; then what the options change.
-    fn process(&self, default: &Process, user: Option<&UserSpec>, users: &Users<'_>) -> Result<Process> {
-        let mut process = match &self.process {
-            Some(path) => load::process(path)?,
+    fn process(
+        &self,
+        read: Option<&Process>,
+        default: &Process,
+        user: Option<&UserSpec>,
+        users: &Users<'_>,
+    ) -> Result<Process> {
+        let mut process = match read {
+            Some(process) => process.clone(),
             None => {
                 let mut process = default.clone();
                 process.set_terminal(None).set_console_size(None);

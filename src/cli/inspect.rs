@@ -111,7 +111,14 @@ impl Ps {
         if container.status == Status::Stopped {
             return Err(Error::new(Kind::State, "container not running"));
         }
-        let pids = container.pids()?;
+        let pids = container.pids()?.unwrap_or_else(|| {
+            log::warn!(
+                "only the first process of container `{}` is shown: it has neither a cgroup nor a pid namespace of its own, \
+                 so nothing tells which others are its",
+                container.id
+            );
+            vec![container.pid()]
+        });
         match self.format {
             Format::Json => {
                 let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();

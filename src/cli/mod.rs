@@ -73,6 +73,7 @@ enum Command {
     /// containers, and what can be done. At the end is which way of making mounts a container will take, and why no better.
     ///
     /// Exit status: 0 if this user can make containers here, 1 if not.
+    #[command(visible_alias = "info")]
     Doctor(doctor::Doctor),
     /// Tell what a container uses, and when it runs out of memory, as JSON
     Events(events::Events),

@@ -1,7 +1,11 @@
 //! Words that the command line of another runtime has and clap's can't: each becomes one that ours has.
 //!
-//! containerd writes `-no-subreaper`, as Go's parser takes it, on `restore` alone. crun asks for help by `-?` and `--usage`,
-//! too. Go's flags may have a value (`--detach=true`, `--tty=false`). youki has `-l` and `-r` for `--log` and `--root`.
+//! Go's parser takes a long option with one dash, too (`-bundle`; containerd writes `-no-subreaper`), and its flags may have
+//! a value (`--detach=true`, `--tty=false`). crun asks for help by `-?` and `--usage`. youki has `-l` and `-r` for `--log` and
+//! `--root`.
+//!
+//! A word of one dash is a long option only if it is the whole name of one: `-it` is `-i -t`. What is a long name could be a
+//! short option with its value beside it (`-user`: `-u ser`), which nobody writes who knows Go's.
 
 use std::ffi::OsString;
 
@@ -15,6 +19,7 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
     }
     let globals = command();
     let mut found: Option<&Command> = None;
+    let mut has_id = false;
     let mut out = Vec::with_capacity(args.len());
     let mut args = args.into_iter();
     out.extend(args.next());
@@ -24,11 +29,17 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
         let name = found.map_or("", Command::get_name);
         match (is_option, found) {
             (false, None) => found = globals.find_subcommand(text),
-            // What follows is the payload's, or the options of ps(1).
-            (false, Some(_)) if text == "--" || matches!(name, "exec" | "ps") => {
+            // What follows the ID of `ps` are the options of ps(1); of `exec`, the payload begins with the first word that is
+            // none of its options.
+            (false, Some(_)) if text == "--" || name == "ps" || (name == "exec" && has_id) => {
                 out.push(arg);
                 break;
             }
+            (true, Some(_)) if name == "exec" && has_id && !is_known(text, &globals, found) => {
+                out.push(arg);
+                break;
+            }
+            (false, Some(_)) => has_id = true,
             _ => {}
         }
         let takes_value = is_option && !text.contains('=') && takes_value(text, &globals, found);
@@ -46,8 +57,20 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
 }
 
 fn may_be_odd(text: &str) -> bool {
-    matches!(text, "-no-subreaper" | "-?" | "--usage" | "-l" | "-r")
+    matches!(text, "-?" | "--usage" | "-l" | "-r")
+        || one_dash(text).is_some()
         || text.starts_with('-') && text.split_once('=').is_some_and(|(_, value)| truth(value).is_some())
+}
+
+/// The name of a word that may be a long option with one dash, and its value if it has one. The shortest has three letters.
+fn one_dash(text: &str) -> Option<(&str, Option<&str>)> {
+    let (name, value) = match text.strip_prefix('-')?.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (&text[1..], None),
+    };
+    let is_name = name.len() > 2 && name.starts_with(|c: char| c.is_ascii_lowercase());
+    (is_name && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        .then_some((name, value))
 }
 
 /// The spellings that Go's strconv.ParseBool has.
@@ -66,21 +89,49 @@ fn replaced(text: &str, globals: &Command, found: Option<&Command>) -> Option<Op
         ("-?" | "--usage", _) => word("--help"),
         ("-l", None) => word("--log"),
         ("-r", None) => word("--root"),
-        ("-no-subreaper", Some("restore")) => word("--no-subreaper"),
         _ => {
-            let (flag, value) = text.split_once('=')?;
-            let value = truth(value)?;
-            matches!(action(flag, globals, found)?, ArgAction::SetTrue).then(|| value.then(|| flag.to_owned()))
+            let long = long(text, globals, found);
+            let text = long.as_deref().unwrap_or(text);
+            let without_value = || {
+                let (flag, value) = text.split_once('=')?;
+                let value = truth(value)?;
+                matches!(action(flag, globals, found)?, ArgAction::SetTrue).then(|| value.then(|| flag.to_owned()))
+            };
+            without_value().or_else(|| long.clone().map(Some))
         }
     }
 }
 
+/// The word with two dashes, if it is the whole name of a long option with one.
+fn long(text: &str, globals: &Command, found: Option<&Command>) -> Option<String> {
+    let (name, _) = one_dash(text)?;
+    action(&format!("--{name}"), globals, found).map(|_| format!("-{text}"))
+}
+
+/// Whether clap takes it for options: a long one, or short ones in a row.
+fn is_known(text: &str, globals: &Command, found: Option<&Command>) -> bool {
+    let flag = text.split_once('=').map_or(text, |(flag, _)| flag);
+    let first = flag.chars().nth(1).map(|short| format!("-{short}")).unwrap_or_default();
+    let short = !flag.starts_with("--") && action(&first, globals, found).is_some();
+    short
+        || matches!(text, "-?" | "--usage")
+        || action(flag, globals, found).is_some()
+        || long(text, globals, found).is_some()
+}
+
 fn takes_value(text: &str, globals: &Command, found: Option<&Command>) -> bool {
-    let short = match text {
-        "-l" | "-r" if found.is_none() => return true,
-        text => text,
-    };
-    action(short, globals, found).is_some_and(ArgAction::takes_values)
+    if matches!(text, "-l" | "-r") && found.is_none() {
+        return true;
+    }
+    let long = long(text, globals, found);
+    let text = long.as_deref().unwrap_or(text);
+    if text.starts_with("--") {
+        return action(text, globals, found).is_some_and(ArgAction::takes_values);
+    }
+    // Of short ones in a row, the first that takes a value has the rest for it, or the next word.
+    let shorts: Vec<String> = text.chars().skip(1).map(|short| format!("-{short}")).collect();
+    let takes = |short: &String| action(short, globals, found).is_some_and(ArgAction::takes_values);
+    shorts.iter().position(takes).is_some_and(|at| at + 1 == shorts.len())
 }
 
 /// What an option does, by `--name` or `-n`.
@@ -105,9 +156,23 @@ mod tests {
     }
 
     #[test]
-    fn only_restore_knows_a_single_dash() {
+    fn a_long_option_may_have_gos_single_dash() {
         assert_eq!(with("tandem restore -no-subreaper x"), "tandem restore --no-subreaper x");
         assert_eq!(with("tandem exec x restore -no-subreaper"), "tandem exec x restore -no-subreaper");
+        assert_eq!(
+            with("tandem -root /r -debug=true run -bundle /b -pid-file=/p -detach=false -no-pivot x"),
+            "tandem --root /r --debug run --bundle /b --pid-file=/p --no-pivot x"
+        );
+        assert_eq!(
+            with("tandem exec -cwd /d -env A=1 -user 0 x ls -cwd"),
+            "tandem exec --cwd /d --env A=1 --user 0 x ls -cwd"
+        );
+        // Words that are no long option's name are short ones, and a payload's are its own.
+        for line in
+            ["tandem exec -td x ls", "tandem run -nonesuch x", "tandem ps x -user root", "tandem create -b -pid-file x"]
+        {
+            assert_eq!(with(line), line);
+        }
     }
 
     #[test]
@@ -123,6 +188,11 @@ mod tests {
         assert_eq!(with("tandem --systemd-cgroup=1 kill -a=F x"), "tandem --systemd-cgroup kill x");
         assert_eq!(with("tandem exec --env A=true --cwd=1 x"), "tandem exec --env A=true --cwd=1 x");
         assert_eq!(with("tandem --rootless=true state x"), "tandem --rootless=true state x");
+        assert_eq!(with("tandem exec x --detach=true --tty=0 a --tty=true"), "tandem exec x --detach a --tty=true");
+        assert_eq!(with("tandem exec -tu 0 --detach=false x a"), "tandem exec -tu 0 x a");
+        assert_eq!(with("tandem exec -tu0 --detach=false x a"), "tandem exec -tu0 x a");
+        assert_eq!(with("tandem exec x --unknown --detach=true"), "tandem exec x --unknown --detach=true");
+        assert_eq!(with("tandem exec x -- --detach=true"), "tandem exec x -- --detach=true");
     }
 
     #[test]

@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{Context, read_json};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::parent::lifecycle::Container;
 use crate::plan::resources::Resources;
 use crate::plan::{load, rdt};
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. The other options come on top
+    /// Limits as JSON, as `linux.resources` of config.json; `-` is standard input. Takes no limit beside it
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Memory limit in bytes, or with a unit (64m, 1g); -1 is none
@@ -76,12 +76,16 @@ pub(super) struct Update {
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        if self.kernel_memory.is_some() {
-            log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
-        }
-        let mut resources = match &self.resources {
-            Some(path) => read_json(path)?,
-            None => Value::Object(Map::new()),
+        let mut resources = match (&self.resources, self.options().first()) {
+            (None, _) => Value::Object(Map::new()),
+            (Some(path), None) => read_json(path)?,
+            // Other runtimes pass over it in silence: who wrote both would have another limit than he thinks.
+            (Some(_), Some((group, property, _))) => {
+                let message = format!("--resources is given, and an option that sets `{group}.{property}` too");
+                return Err(
+                    Error::new(Kind::Usage, message).advise("put all limits into the file, or give options alone")
+                );
+            }
         };
         if !resources.is_object() {
             return Err(Error::config("--resources: it is no JSON object"));
@@ -92,15 +96,22 @@ impl Update {
         {
             return Err(Error::config(format!("--resources: `{group}` is no JSON object")));
         }
-        self.add_options(&mut resources);
+        for (group, property, value) in self.options() {
+            resources[group][property] = value;
+        }
         leave_unset_out(&mut resources);
         let spec = load::resources(&resources).context(|| "--resources")?;
         let resources = Resources::from_spec(&spec)?;
         let schemata = rdt::schemata(self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
-        Container::open(&context.state, &self.id)?.update(&resources, &schemata)
+        Container::open(&context.state, &self.id)?.update(&resources, &schemata)?;
+        if self.kernel_memory.is_some() {
+            log::warn!("--kernel-memory has no effect: Linux 5.16 took this limit out, and it was deprecated before");
+        }
+        Ok(())
     }
 
-    fn add_options(&self, resources: &mut Value) {
+    /// The limits that options set, each with its place in `linux.resources`.
+    fn options(&self) -> Vec<(&'static str, &'static str, Value)> {
         let options = [
             ("memory", "limit", json!(self.memory)),
             ("memory", "reservation", json!(self.memory_reservation)),
@@ -118,9 +129,7 @@ impl Update {
             ("cpu", "mems", json!(self.cpuset_mems)),
             ("blockIO", "weight", json!(self.blkio_weight)),
         ];
-        for (group, property, value) in options.into_iter().filter(|(_, _, value)| !value.is_null()) {
-            resources[group][property] = value;
-        }
+        options.into_iter().filter(|(_, _, value)| !value.is_null()).collect()
     }
 }
 

@@ -157,26 +157,36 @@ fn outlooks(host: &Host) -> Vec<Outlook> {
 
 fn runtime(root: Option<&Path>, proc: &Proc) -> Vec<Check> {
     let state = match StateRoot::choose(root) {
-        Ok(_) => Check::ok("state", "there is a place for it"),
+        Ok(root) => place(root.path()),
         Err(error) => {
             let advice = error.advice().unwrap_or_default().to_owned();
             Check::missing("state", error.message(), "no command can be given", &advice).vital()
         }
     };
-    vec![state, Check::ok("procfs", proc.describe()), criu()]
+    vec![state, Check::ok("procfs", proc.describe()), checkpoints()]
 }
 
-fn criu() -> Check {
-    let refused = "checkpoint and restore are refused: this runtime does not support CRIU yet";
-    let output = std::process::Command::new("criu").arg("--version").output();
-    match output {
-        Ok(output) if output.status.success() => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            let found = text.lines().next().unwrap_or_default().to_owned();
-            Check::partly("criu", found, refused, "crun and runc do")
+/// Whether a directory can be written, or be made: by the nearest one above it that is there.
+fn place(path: &Path) -> Check {
+    let there = path.ancestors().find(|above| above.exists()).unwrap_or(path);
+    match rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Check::ok("state", format!("`{}`", path.display())),
+        Err(errno) => {
+            let found = format!("`{}` can't be written: {}", there.display(), words(errno));
+            let advice = "set XDG_RUNTIME_DIR to /run/user/UID, which a login session makes, or give --root";
+            Check::missing("state", found, "no container can be made", advice).vital()
         }
-        _ => Check::missing("criu", "not found in $PATH", refused, "crun and runc do"),
     }
+}
+
+/// Whatever the host has of CRIU, this runtime makes no use of it.
+fn checkpoints() -> Check {
+    let output = std::process::Command::new("criu").arg("--version").output();
+    let has = match output {
+        Ok(output) if output.status.success() => "the host has criu, and this runtime does not use it",
+        _ => "this runtime does not use criu, and none is in $PATH",
+    };
+    Check::missing("checkpoints", has, "`checkpoint` and `restore` are refused", "crun and runc have them")
 }
 
 /// The kernel's words for an errno.

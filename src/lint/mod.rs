@@ -6,6 +6,7 @@
 
 mod known;
 mod linux;
+mod mended;
 mod mounts;
 mod process;
 mod rootfs;
@@ -18,6 +19,7 @@ use oci_spec::runtime::Spec;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use self::mended::Mended;
 use self::rootfs::View;
 use crate::error::{Error, member};
 

@@ -4,6 +4,7 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Context, Result};
+use crate::plan::numbers::listed;
 
 /// The CPUs of this process, until dropped those that its child is to begin on: one that is born in a cgroup has them before
 /// it is there.
@@ -39,6 +40,6 @@ fn set(pid: Option<Pid>, cpus: &[u32], which: &str) -> Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|cpu| set.set(*cpu as usize));
     let set = sched_setaffinity(pid, &set);
-    set.context(|| format!("`process.execCPUAffinity.{which}`: sched_setaffinity to CPUs {cpus:?}"))
+    set.context(|| format!("`process.execCPUAffinity.{which}`: sched_setaffinity to CPUs {}", listed(cpus)))
         .map_err(|e| e.advise("at least one of them must be a CPU of the machine and of the cpuset"))
 }

@@ -2,7 +2,7 @@
 
 use rustix::thread::CapabilitySet;
 
-use crate::plan::process::CapabilityPlan;
+use crate::plan::process::{CapabilityPlan, capability_names};
 
 /// Tells of those that this process can't hand on, for a payload in the same user namespace; in one of its own it gets all.
 pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) {
@@ -17,10 +17,8 @@ pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) {
         (all & !own, "the runtime lacks them"),
         (ambient & own, "the ambient set has only what is both inheritable and permitted"),
     ] {
-        let names: Vec<String> =
-            CapabilitySet::from_bits_retain(lacking).iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
-        if !names.is_empty() {
-            log::warn!("{} can't be given: {why}", names.join(", "));
+        if lacking != 0 {
+            log::warn!("{} can't be given: {why}", capability_names(CapabilitySet::from_bits_retain(lacking)));
         }
     }
 }

@@ -14,6 +14,7 @@ use super::image::Image;
 use super::namespaces::{self, ForChildren};
 use super::net_devices::Moved;
 use super::notify::Notify;
+use super::oom;
 use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
@@ -189,14 +190,17 @@ impl Making<'_> {
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
         let session = ParentSession::parent(recorded, Sequence::new(plan.child.shape), own).patient(self.patience);
         let mut talk = Conversation::with(child, session, proc);
+        let before = oom::Before::new(cgroup.as_ref());
         let result = self.converse(plan, cgroup.as_ref(), &joined, listener, &mut talk);
-        let result = result.map_err(|error| talk.explain(error));
+        let result = result.map_err(|error| before.explain(talk.explain(error), talk.child.pid, proc));
         std::mem::swap(recorder, &mut talk.session.recorder);
         match result {
             Ok(master) => Ok((talk.child.release(), master)),
             Err(error) => {
+                let pid = talk.child.pid;
                 // The child is ended first: poststop hooks clean up after it.
                 drop(talk);
+                let error = error.and_undone(self.request.pid_file.map_or(Ok(()), |path| remove_pid_file(path, pid)));
                 if plan.child.shape.hooks {
                     after_failure(plan);
                 }
@@ -384,4 +388,20 @@ fn after_failure(plan: &Plan) {
 /// The directory can't be written.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     replace(path, pid.to_string().as_bytes()).context(|| format!("write the pid file `{}`", path.display()))
+}
+
+/// Removes the pid file of a process that is no more, and no other's.
+///
+/// # Errors
+/// It can't be removed.
+pub fn remove_pid_file(path: &Path, pid: i32) -> Result<()> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text == pid.to_string() => {
+            std::fs::remove_file(path).context(|| format!("remove the pid file `{}`", path.display()))
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).context(|| format!("read the pid file `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -14,6 +14,7 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
 use super::namespaces::{self, ForChildren};
+use super::oom;
 use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
@@ -153,6 +154,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     };
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
+    let before = oom::Before::of(cgroup.as_ref());
     let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
 
@@ -170,7 +172,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         pidfd_socket,
     };
     let result = converse(request, &plan, with, console, &mut talk);
-    let result = result.map_err(|error| talk.explain(error));
+    let result = result.map_err(|error| before.explain(talk.explain(error), talk.child.pid, proc));
     std::mem::swap(recorder, &mut talk.session.recorder);
     if result.is_ok() {
         super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0);

@@ -6,12 +6,14 @@ use rustix::io::Errno;
 
 use super::clean;
 use super::conversation::await_exec;
+use super::members;
 use super::notify::{self, Notify};
+use super::oom;
 use super::patience;
 use super::receiver::Receiver;
 use super::trace::TraceFile;
-use crate::cgroup::Cgroup;
 use crate::cgroup::resctrl::RdtRecord;
+use crate::cgroup::{Cgroup, kill_each};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::Output;
 use crate::plan::id::ContainerId;
@@ -74,14 +76,16 @@ impl Container {
         self.record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()
     }
 
-    /// The processes, in ascending order.
+    /// The processes, in ascending order; None where only the first one is known: the container has neither a cgroup nor a
+    /// pid namespace of its own.
     ///
     /// # Errors
-    /// A cgroup that can't be read.
-    pub fn pids(&self) -> Result<Vec<i32>> {
-        match self.cgroup()? {
-            Some(cgroup) => cgroup.pids(),
-            None => Ok(Some(self.pid()).filter(|pid| *pid > 0).into_iter().collect()),
+    /// A cgroup or a `/proc` that can't be read.
+    pub fn pids(&self) -> Result<Option<Vec<i32>>> {
+        match (self.cgroup()?, self.pid()) {
+            (Some(cgroup), _) => cgroup.pids().map(Some),
+            (None, 0) => Ok(Some(vec![])),
+            (None, init) => members::of(init, self.dir.proc()),
         }
     }
 
@@ -181,13 +185,29 @@ impl Container {
     /// Sends a signal to all processes; none is fine.
     ///
     /// # Errors
-    /// A process that can't be signalled.
+    /// A process that can't be signalled; [`Kind::State`] where only the first one is known.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
-        match self.cgroup()? {
-            Some(cgroup) => cgroup.kill_all(signal),
-            None if self.status == Status::Stopped => Ok(()),
-            None => self.kill(signal),
+        if let Some(cgroup) = self.cgroup()? {
+            return cgroup.kill_all(signal);
         }
+        if self.status == Status::Stopped {
+            return Ok(());
+        }
+        if self.pids()?.is_none() {
+            let message =
+                "cannot signal all processes: the container has neither a cgroup nor a pid namespace of its own";
+            return Err(Error::new(Kind::State, message).advise("without --all the first process gets the signal"));
+        }
+        // It takes all others of its pid namespace with it.
+        if signal == libc::SIGKILL {
+            return self.kill(signal);
+        }
+        // The first process may have ended since it was seen; then so have all.
+        let list = || match self.record.process.map_or(Ok(false), |init| init.is_alive(self.dir.proc()))? {
+            true => self.pids().map(Option::unwrap_or_default),
+            false => Ok(vec![]),
+        };
+        kill_each(list, signal, "the container's pid namespace")
     }
 }
 
@@ -241,13 +261,15 @@ fn execute(
     let called = dir.call(patience);
     let called =
         called.map_err(|error| if error.errno() == Some(Errno::AGAIN) { ended(error, record, proc) } else { error });
+    let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
+    let before = oom::Before::of(cgroup.as_ref());
     let channel = Channel::from_socket(called?).recorded("start")?;
     let sequence = Sequence::start(record.listener.is_some());
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let mut session = ParentSession::parent(channel, sequence, own).patient(patience);
     let converse = || {
         session.send(ToChild::Start { trace }, &[])?;
-        let executed = await_exec(&mut session, receiver, pid, proc);
+        let executed = await_exec(&mut session, receiver, pid, proc).map_err(|error| before.explain(error, pid, proc));
         if let Err(error) = &executed
             && patience::is_stall(error)
         {

@@ -10,11 +10,11 @@ use super::notify;
 use super::trace::TraceFile;
 use crate::cgroup::Tolerance;
 use crate::error::{Context, Error, Kind, Result};
-use crate::lint::{self, Finding};
+use crate::lint::{self, Finding, Mended};
 use crate::plan::findings::Findings;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
-use crate::plan::load;
+use crate::plan::load::{self, UnknownCapability};
 use crate::plan::process::Extras;
 use crate::plan::{CgroupManager, Choices, Plan};
 use crate::state::StateRoot;
@@ -107,20 +107,23 @@ impl<'a> Request<'a> {
         let id = ContainerId::parse(self.id)?;
         let (bundle, config) = self.files()?;
         let text = load::text(&config)?;
+        let read = Mended::read(&text);
         let mut findings = Findings::default();
         let mut warnings = vec![];
-        if let Some(spec) = findings.take(load::spec_from_text(&text)) {
-            let host = Host::look_for_mounts(&spec, self.state.proc())?;
-            let plan = self.consider(&spec, id, (&bundle, &host), notify::wanted()?.is_some(), &mut findings);
+        if let Some(spec) = &read.spec {
+            let host = Host::look_for_mounts(spec, self.state.proc())?;
+            let plan = self.consider(spec, id, (&bundle, &host), notify::wanted()?.is_some(), &mut findings);
             let plan = findings.take(plan);
             let rootfs = plan.filter(|plan| plan.rootfs != bundle).map_or(Ok(()), |plan| check_rootfs(&plan.rootfs));
             findings.take(rootfs.map_err(|error| error.about("root.path")));
             let systemd = self.cgroups == CgroupManager::Systemd;
-            warnings = lint::warnings(&lint::Subject { spec: &spec, bundle: &bundle, systemd });
+            warnings = lint::warnings(&lint::Subject { spec, bundle: &bundle, systemd });
         }
         let errors = findings.into_list();
         let unknown = lint::unknown_properties(&text);
-        Ok(errors.iter().map(Finding::error).chain(unknown).chain(warnings).collect())
+        let errors = read.of_the_rest(errors.iter().map(Finding::error));
+        let warnings = read.of_the_rest(warnings);
+        Ok(read.findings.into_iter().chain(errors).chain(unknown).chain(warnings).collect())
     }
 
     /// The command that this is, as traces and recordings name it.
@@ -132,13 +135,14 @@ impl<'a> Request<'a> {
         let id = ContainerId::parse(self.id)?;
         self.state.must_be_free(&id)?;
         let (bundle, config) = self.files()?;
-        let (spec, text) = load::spec(&config)?;
+        let (load::Read { value: spec, unknown }, text) = load::spec(&config)?;
         let host = Host::look_for_mounts(&spec, self.state.proc())?;
         let caller = notify::wanted()?;
         let notified = caller.is_some();
         let plan = Findings::first(|findings| self.consider(&spec, id, (&bundle, &host), notified, findings));
         let plan = plan.and_then(|plan| plan).context(|| format!("`{}`", config.display()))?;
         check_rootfs(&plan.rootfs)?;
+        unknown.iter().for_each(UnknownCapability::tell);
         Ok(Planned { plan, host, text, config, caller })
     }
 

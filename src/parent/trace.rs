@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::id::ContainerId;
-use crate::protocol::event::{Event, Limits, Recorder, Side, VERSION};
+use crate::protocol::event::{Event, Limits, Recorder, Side, Sort, VERSION};
 use crate::protocol::{journal, lines};
 
 /// The first line of each command's part of a trace file.
@@ -180,12 +180,33 @@ fn debugs() -> bool {
     log::log_enabled!(log::Level::Debug)
 }
 
-/// An event on a line, as `--debug` tells it; not yet safe for a terminal.
+/// An event on a line, as `--debug` tells it.
 fn plain(event: &Event) -> String {
-    let Event { side, event: sort, name, object, mechanism, why, detail, took_us, .. } = event;
+    let Event { side, event, name, object, mechanism, why, detail, took_us, .. } = event;
+    let sort = match event {
+        Sort::Send => "sends ",
+        Sort::Receive => "receives ",
+        Sort::Step => "",
+        Sort::Fallback => "falls back: ",
+        Sort::Error => "fails: ",
+        Sort::Refused => "is refused: ",
+    };
+    let side = match side {
+        Side::Parent => "parent",
+        Side::Child => "child",
+    };
     let words = [object, &**mechanism, why, detail].into_iter().filter(|word| !word.is_empty());
-    let words = words.map(|word| word.escape_debug().to_string()).collect::<Vec<_>>().join("; ");
-    format!("{side:?} {sort:?} {name} {words} ({took_us} µs)")
+    let words = words.map(|word| printable(word)).collect::<Vec<_>>().join("; ");
+    let blank = if words.is_empty() { "" } else { " " };
+    // A message takes no time that is known.
+    let took = if matches!(event, Sort::Send | Sort::Receive) { String::new() } else { format!(" ({took_us} µs)") };
+    format!("{side} {sort}{name}{blank}{words}{took}")
+}
+
+/// A terminal must not take a byte of a path for a command.
+fn printable(word: &str) -> String {
+    let escape = |c: char| if matches!(c, '\'' | '"' | '\\') { c.to_string() } else { c.escape_debug().to_string() };
+    word.chars().map(escape).collect()
 }
 
 /// What is in it is for who made it: paths, and values if they were asked for.

@@ -1,7 +1,7 @@
 //! A mount in words: for the trace, and for the error of one that failed.
 
 use super::mounts::{MountPlan, What};
-use super::options::{Propagation, attr};
+use super::options::attr;
 use crate::protocol::event::About;
 
 impl MountPlan {
@@ -25,8 +25,8 @@ impl MountPlan {
     pub fn about(&self, how: &'static str) -> About {
         let mut words = self.words();
         words.push(match self.propagation {
-            (propagation, false) => name(propagation).to_owned(),
-            (propagation, true) => format!("r{}", name(propagation)),
+            (propagation, false) => propagation.name().to_owned(),
+            (propagation, true) => format!("r{}", propagation.name()),
         });
         let (idmapped, recursive) = match &self.what {
             What::Bind(bind) => (bind.idmapped, bind.recursive),
@@ -56,15 +56,6 @@ fn without_secret(option: &str) -> String {
     let lower = key.to_ascii_lowercase();
     let secret = ["pass", "secret", "cred", "key"].iter().any(|word| lower.contains(word));
     if secret { format!("{key}=(left out)") } else { option.to_owned() }
-}
-
-fn name(propagation: Propagation) -> &'static str {
-    match propagation {
-        Propagation::Shared => "shared",
-        Propagation::Slave => "slave",
-        Propagation::Private => "private",
-        Propagation::Unbindable => "unbindable",
-    }
 }
 
 #[cfg(test)]

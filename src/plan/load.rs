@@ -3,22 +3,46 @@
 use std::path::Path;
 
 use oci_spec::runtime::{Capability, LinuxIntelRdt, LinuxResources, Process, Spec};
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::json::{self, Unique};
 use super::required;
 use crate::error::{Context, Error, Result};
 
 /// The name of a bundle's configuration; runtime-spec, bundle.md.
 pub const CONFIG: &str = "config.json";
 
+/// What was read, and what nobody knows of it.
+#[derive(Debug)]
+pub(crate) struct Read<T> {
+    pub(crate) value: T,
+    pub(crate) unknown: Vec<UnknownCapability>,
+}
+
+/// A capability of no kernel that this runtime knows: left out, and to be told; runtime-spec, config.md, "Linux Process".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnknownCapability {
+    /// Its JSON path.
+    pub(crate) path: String,
+    pub(crate) name: String,
+}
+
+impl UnknownCapability {
+    /// Warns of it: once it is sure that nothing is refused, or the refusal would not be the first thing to be read.
+    pub(crate) fn tell(&self) {
+        log::warn!("{}: `{}` is unknown, and left out", self.path, self.name);
+    }
+}
+
 /// Reads a configuration and checks its version. Returns its text too, which the state directory keeps.
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`] for what is wrong in the file; the system's for a file that can't be read.
-pub fn spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
+pub(crate) fn spec(path: &Path) -> Result<(Read<Spec>, Vec<u8>)> {
     let text = text(path)?;
-    let spec = spec_from_text(&text).context(|| format!("`{}`", path.display()))?;
+    let spec = read_spec(&text).context(|| format!("`{}`", path.display()))?;
     Ok((spec, text))
 }
 
@@ -36,35 +60,59 @@ pub(crate) fn text(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`crate::error::Kind::Config`].
 pub fn spec_from_text(text: &[u8]) -> Result<Spec> {
-    // Looked at first: a config of another major version may not fit our types, and the version is the better error.
-    #[derive(serde::Deserialize)]
-    struct Version {
-        #[serde(rename = "ociVersion")]
-        version: Option<String>,
-    }
+    read_spec(text).map(|read| read.value)
+}
+
+/// The same, with what nobody knows of it.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`].
+pub(crate) fn read_spec(text: &[u8]) -> Result<Read<Spec>> {
     if text.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err(Error::config("it is no JSON object"));
     }
-    let version = parse::<Version>(text)?.version;
-    let version = version.ok_or_else(|| Error::config("`ociVersion` is missing").about("ociVersion"))?;
-    if !is_major_one(&version) {
+    // Looked at first: a config of another major version may not fit our types, and the version is the better error.
+    let first: required::Config = parse(text)?;
+    let version = first.version.as_ref().ok_or_else(|| Error::config("`ociVersion` is missing").about("ociVersion"))?;
+    if !is_major_one(version) {
         return Err(Error::at("ociVersion", format!("version `{version}` is not supported; 1.0 to 1.3 are")));
     }
-    let mut spec: Spec = parse_known(text, "/process")?;
-    required::of_config(text)?;
+    let mut read: Read<Spec> = parse_known(text, PROCESS)?;
+    required::of_config(&first)?;
+    complete(&mut read.value, || parse(text))?;
+    Ok(read)
+}
+
+/// A configuration that is JSON already: its errors have no lines and columns.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`].
+pub(crate) fn spec_from_json(json: &Value) -> Result<Read<Spec>> {
+    let mut known = json.clone();
+    let (unknown, _) = with_known_names(&mut known, PROCESS);
+    let mut value: Spec = typed(known)?;
+    required::of_config(&typed(json)?)?;
+    complete(&mut value, || Ok(json.clone()))?;
+    Ok(Read { value, unknown })
+}
+
+/// Where a configuration has its process: a JSON pointer.
+const PROCESS: &str = "/process";
+
+/// Adds what oci-spec does not see.
+fn complete(spec: &mut Spec, json: impl Fn() -> Result<Value>) -> Result<()> {
     let linux = spec.linux_mut().as_mut();
     if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
-        old_monitoring(text, rdt)?;
+        old_monitoring(&json()?, rdt);
     }
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
     if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
-        let json: Value = parse(text)?;
         // No limit is asked for; oci-spec reads that as 0.
-        if json["linux"]["resources"]["pids"]["limit"].is_null() {
+        if json()?["linux"]["resources"]["pids"]["limit"].is_null() {
             resources.set_pids(None);
         }
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// SemVer 2.0.0, as far as it decides: `1.MINOR.PATCH`, and what may follow.
@@ -77,14 +125,26 @@ fn is_major_one(version: &str) -> bool {
 
 /// Parses what has a process at `process` (a JSON pointer): with the specification's names where oci-spec has others, and
 /// without capabilities that nobody knows, which the specification wants to be a warning and no error.
-fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
+fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<Read<T>> {
     let error = match parse(text) {
-        Ok(value) => return Ok(value),
+        Ok(value) => return Ok(Read { value, unknown: vec![] }),
         Err(error) => error,
     };
-    let Ok(mut json) = parse::<Value>(text) else { return Err(error) };
-    let Some(process) = json.pointer_mut(process) else { return Err(error) };
-    let mut changed = false;
+    // A second property of the same name would be lost here, and the first with it.
+    let Unique(mut json) = parse(text)?;
+    match with_known_names(&mut json, process) {
+        // Its line and column are those of the file.
+        (_, false) => Err(error),
+        (unknown, true) => typed(json).map(|value| Read { value, unknown }),
+    }
+}
+
+/// Gives a process the names that oci-spec knows, and takes out the capabilities that it does not. Returns them, and whether
+/// anything was changed.
+fn with_known_names(json: &mut Value, process: &str) -> (Vec<UnknownCapability>, bool) {
+    let (mut unknown, mut renamed) = (vec![], false);
+    let at = process.trim_start_matches('/');
+    let Some(process) = json.pointer_mut(process) else { return (unknown, false) };
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
     for flag in flags.into_iter().flatten() {
         let other = match flag.as_str() {
@@ -93,44 +153,46 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<T> {
             _ => continue,
         };
         *flag = other.into();
-        changed = true;
+        renamed = true;
     }
     let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
     for (set, names) in sets.into_iter().flatten() {
         let Some(names) = names.as_array_mut() else { continue };
-        names.retain(|name| {
-            let unknown = name.is_string() && serde_json::from_value::<Capability>(name.clone()).is_err();
-            if unknown {
-                log::warn!("process.capabilities.{set}: {name} is unknown, and left out");
-                changed = true;
+        let mut index = 0;
+        names.retain(|entry| {
+            let path = json::join(at, &format!("capabilities.{set}[{index}]"));
+            index += 1;
+            match entry.as_str().filter(|_| serde_json::from_value::<Capability>(entry.clone()).is_err()) {
+                None => true,
+                Some(name) => {
+                    unknown.push(UnknownCapability { path, name: name.to_owned() });
+                    false
+                }
             }
-            !unknown
         });
     }
-    // Its lines and columns are those of the file.
-    if changed { parse(json.to_string().as_bytes()) } else { Err(error) }
+    let changed = renamed || !unknown.is_empty();
+    (unknown, changed)
 }
 
 /// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.
-fn old_monitoring(text: &[u8], rdt: &mut LinuxIntelRdt) -> Result<()> {
-    let json: Value = parse(text)?;
+fn old_monitoring(json: &Value, rdt: &mut LinuxIntelRdt) {
     let asked = |name| json["linux"]["intelRdt"][name] == true;
     if asked("enableCMT") || asked("enableMBM") {
         rdt.set_enable_monitoring(Some(true));
     }
-    Ok(())
 }
 
 /// Reads the process of `exec --process`.
 ///
 /// # Errors
 /// As [`spec`].
-pub fn process(path: &Path) -> Result<Process> {
+pub(crate) fn process(path: &Path) -> Result<Read<Process>> {
     let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
     process_from_text(&text).context(|| format!("`{}`", path.display()))
 }
 
-fn process_from_text(text: &[u8]) -> Result<Process> {
+fn process_from_text(text: &[u8]) -> Result<Read<Process>> {
     let process = parse_known(text, "")?;
     required::of_process(&parse(text)?, "process")?;
     Ok(process)
@@ -154,18 +216,14 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
         return Err(Error::config("the file is empty"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-        // An unfinished text ends in a property of no name yet.
-        let path = e.path().to_string();
-        let path = path.strip_suffix('?').map_or(path.as_str(), |known| known.trim_end_matches('.')).to_owned();
-        let why = e.into_inner();
-        match path.as_str() {
-            "." | "" => Error::config(why.to_string()),
-            path => Error::at(path, why),
-        }
-    })?;
+    let value = typed(&mut json)?;
     json.end().map_err(|e| Error::config(e.to_string()))?;
     Ok(value)
+}
+
+/// Makes a value of our types of any JSON.
+fn typed<'a, T: DeserializeOwned>(json: impl Deserializer<'a, Error = serde_json::Error>) -> Result<T> {
+    serde_path_to_error::deserialize(json).map_err(|e| json::error(&json::path(e.path()), &e.inner().to_string()))
 }
 
 #[cfg(test)]

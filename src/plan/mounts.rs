@@ -169,7 +169,8 @@ pub(super) fn read(
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mut shared = false;
     let plan = |(i, mount)| {
-        let planned = findings.take(one(mount, &format!("mounts[{i}]"), around, sources))?;
+        let planned = one(mount, &format!("mounts[{i}]"), around, sources, findings);
+        let planned = findings.take(planned)?;
         let below_shared = shared;
         shared |= planned.propagation.0 == Propagation::Shared;
         Some(MountPlan { below_shared, ..planned })
@@ -177,12 +178,19 @@ pub(super) fn read(
     mounts.filter_map(plan).collect()
 }
 
-fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources) -> Result<MountPlan> {
+/// What is wrong in the options goes to the findings, all of it.
+fn one(
+    mount: &Mount,
+    at: &str,
+    around: &Surroundings<'_>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Result<MountPlan> {
+    let options = Options::read(mount.options().as_deref().unwrap_or_default(), at, findings);
     let destination = destination(mount.destination(), at)?;
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default(), at)?;
     let typ = mount.typ().as_deref().unwrap_or(if options.bind.is_some() { "bind" } else { "" });
     let (mut attrs, recursive_attrs) = (options.attrs, options.recursive_attrs);
-    check(typ, &options, at)?;
+    check(typ, &options, at, findings);
     let nofollow = options.destination_nofollow;
     let idmapped = idmapped::of_mount(mount, typ, &options, at, around)?;
     let propagation = options.propagation.unwrap_or((Propagation::Private, true));
@@ -203,30 +211,33 @@ fn one(mount: &Mount, at: &str, around: &Surroundings<'_>, sources: &mut Sources
 }
 
 /// What an option can't mean here.
-fn check(typ: &str, options: &Options, at: &str) -> Result<()> {
-    let refuse = |why: String| Err(Error::at(format!("{at}.options"), why));
+fn check(typ: &str, options: &Options, at: &str, findings: &mut Findings) {
+    let mut refuse = |why: String| findings.add(Error::at(format!("{at}.options"), why));
     if options.bind.is_none() && typ != "bind" && (options.source_nofollow || options.copy_symlink) {
-        return refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
+        refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
     }
     if options.tmpcopyup && (options.bind.is_some() || typ != "tmpfs") {
-        return refuse("`tmpcopyup` is about a tmpfs".into());
+        refuse("`tmpcopyup` is about a tmpfs".into());
     }
-    if matches!(typ, "cgroup" | "cgroup2")
-        && let Some((key, _)) = options.data.first()
-    {
-        return refuse(format!("`{key}` is no option of a cgroup mount"));
-    }
-    // Relative to what would depend on who makes it, and when.
-    let directories = options.data.iter().filter(|(key, _)| {
-        typ == "overlay" && matches!(key.as_str(), "lowerdir" | "upperdir" | "workdir" | "lowerdir+" | "datadir+")
-    });
-    for (key, value) in directories {
-        let mut parts = value.iter().flat_map(|value| value.split(':')).filter(|part| !part.is_empty());
-        if let Some(part) = parts.find(|part| !part.starts_with('/')) {
-            return refuse(format!("`{key}`: `{part}` is not absolute"));
+    for (key, value) in &options.data {
+        match typ {
+            // Two of runc's are the file system's, which is mounted already.
+            _ if typ == "bind" || options.bind.is_some() => {
+                if !matches!(key.as_str(), "acl" | "noacl") {
+                    refuse(format!("`{key}` is no option of a bind mount"));
+                }
+            }
+            "cgroup" | "cgroup2" => refuse(format!("`{key}` is no option of a cgroup mount")),
+            // Relative to what would depend on who makes it, and when.
+            "overlay" if matches!(key.as_str(), "lowerdir" | "upperdir" | "workdir" | "lowerdir+" | "datadir+") => {
+                let mut parts = value.iter().flat_map(|value| value.split(':')).filter(|part| !part.is_empty());
+                if let Some(part) = parts.find(|part| !part.starts_with('/')) {
+                    refuse(format!("`{key}`: `{part}` is not absolute"));
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
 }
 
 /// A destination: taken as absolute, as every runtime does since the specification allowed relative ones.
@@ -260,10 +271,6 @@ fn bind(
     let source = mount.source().as_ref().filter(|s| !s.as_os_str().is_empty());
     let missing = || Error::config(format!("`{at}.source` is missing: a bind mount needs one"));
     let source = source.ok_or_else(|| missing().about(format!("{at}.source")))?;
-    // Two of runc's are the file system's, which is mounted already.
-    if let Some((key, _)) = options.data.iter().find(|(key, _)| !matches!(key.as_str(), "acl" | "noacl")) {
-        return Err(Error::at(format!("{at}.options"), format!("`{key}` is no option of a bind mount")));
-    }
     let source = around.bundle.join(source);
     let recursive = options.bind.unwrap_or(false);
     let nofollow = options.source_nofollow || options.copy_symlink;

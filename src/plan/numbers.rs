@@ -27,6 +27,11 @@ pub(super) fn parse(text: &str, cap: u32, at: &str) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// Numbers with commas between them, for errors.
+pub(crate) fn listed(numbers: &[u32]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::Findings;
 use crate::error::{Error, Result};
 
 /// `MOUNT_ATTR_*` of mount_setattr(2).
@@ -87,6 +88,16 @@ impl Propagation {
             Propagation::Private => 1 << 18,
             Propagation::Slave => 1 << 19,
             Propagation::Shared => 1 << 20,
+        }
+    }
+
+    /// The word of mount(8).
+    pub fn name(self) -> &'static str {
+        match self {
+            Propagation::Shared => "shared",
+            Propagation::Slave => "slave",
+            Propagation::Private => "private",
+            Propagation::Unbindable => "unbindable",
         }
     }
 
@@ -196,12 +207,17 @@ impl Options {
     /// # Errors
     /// An option that this version can't honour.
     pub fn parse(words: &[String], property: &str) -> Result<Options> {
+        Findings::first(|findings| Options::read(words, property, findings))
+    }
+
+    /// The same, with all that is wrong.
+    pub(super) fn read(words: &[String], property: &str, findings: &mut Findings) -> Options {
         let mut options = Options::default();
         for word in words {
             let refuse = |why| Error::at(format!("{property}.options"), format!("`{word}`: {why}"));
-            options.take(word).map_err(refuse)?;
+            findings.take(options.take(word).map_err(refuse));
         }
-        Ok(options)
+        options
     }
 
     fn take(&mut self, word: &str) -> Result<(), &'static str> {

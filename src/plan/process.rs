@@ -96,6 +96,14 @@ impl CapabilityPlan {
     }
 }
 
+/// Capabilities by the names of capabilities(7).
+pub(crate) fn capability_names(set: CapabilitySet) -> String {
+    let known = set.iter_names().map(|(name, _)| format!("CAP_{name}"));
+    let unknown = set.bits() & !CapabilitySet::all().bits();
+    let numbers = (0..64).filter(|n| unknown & (1 << n) != 0).map(|n| n.to_string());
+    known.chain(numbers).collect::<Vec<_>>().join(", ")
+}
+
 /// One limit of setrlimit(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RlimitPlan {

@@ -25,9 +25,11 @@ const RESOURCES: [Required; 7] = [
     ("blockIO.throttleWriteIOPSDevice[]", &["major", "minor", "rate"]),
 ];
 
-/// What of a configuration has such numbers. Its seccomp profile, which may be most of the text, has none.
+/// What of a configuration has such numbers, and its version. Its seccomp profile, which may be most of the text, has none.
 #[derive(Deserialize)]
-struct Config {
+pub(super) struct Config {
+    #[serde(rename = "ociVersion")]
+    pub(super) version: Option<String>,
     #[serde(default)]
     process: Value,
     #[serde(default)]
@@ -52,15 +54,14 @@ struct Linux {
 ///
 /// # Errors
 /// The first number that is missing.
-pub(super) fn of_config(text: &[u8]) -> Result<()> {
-    let config: Config = super::load::parse(text)?;
+pub(super) fn of_config(config: &Config) -> Result<()> {
     if !config.process.is_null() {
         of_process(&config.process, "process")?;
     }
     for (i, mount) in entries(&config.mounts) {
         all(mount, &format!("mounts[{i}]"), &MAPPINGS)?;
     }
-    let Some(linux) = config.linux else { return Ok(()) };
+    let Some(linux) = &config.linux else { return Ok(()) };
     for (name, list) in [("uidMappings", &linux.uid_mappings), ("gidMappings", &linux.gid_mappings)] {
         look(list, "[]", &format!("linux.{name}"), MAPPINGS[0].1)?;
     }

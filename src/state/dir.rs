@@ -58,10 +58,17 @@ impl StateRoot {
             (None, Some(base)) => base.join("tandem"),
             (None, None) => {
                 let message = "there is no place for the containers' state: XDG_RUNTIME_DIR is not set";
-                return Err(Error::new(Kind::Usage, message).advise("set it, or give --root"));
+                return Err(Error::new(Kind::Usage, message).advise(
+                    "a login session sets it to /run/user/UID, and `loginctl enable-linger` keeps that; or give --root",
+                ));
             }
         };
         Ok(StateRoot { path, filters: base.map(|base| base.join("tandem-filters")), proc })
+    }
+
+    /// Where it is, or will be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The procfs that everything a command does about processes, namespaces and mounts goes through.
@@ -119,7 +126,7 @@ impl StateRoot {
     /// [`Kind::NotFound`].
     pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
         ContainerDir::open(self.path.join(id.as_str()), &self.proc).map_err(|errno| match errno {
-            Errno::NOENT => missing(id),
+            Errno::NOENT => missing(id, &self.path),
             errno => Error::call(format!("open the state directory of `{id}`"), errno),
         })
     }
@@ -149,14 +156,20 @@ fn taken(id: &ContainerId) -> Error {
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".
-fn missing(id: &ContainerId) -> Error {
-    Error::new(Kind::NotFound, format!("container `{id}` does not exist"))
+fn missing(id: &ContainerId, root: &Path) -> Error {
+    let advice = format!("`tandem list` has those that do, in `{}`; --root looks elsewhere", root.display());
+    Error::new(Kind::NotFound, format!("container `{id}` does not exist")).advise(advice)
 }
 
 impl ContainerDir {
     fn open(path: PathBuf, proc: &Arc<Proc>) -> Result<ContainerDir, Errno> {
         let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(ContainerDir { path, fd, proc: Arc::clone(proc) })
+    }
+
+    /// The procfs of the command that opened it.
+    pub(crate) fn proc(&self) -> &Proc {
+        &self.proc
     }
 
     /// The user whose container it is.
@@ -196,7 +209,7 @@ impl ContainerDir {
     /// # Errors
     /// [`Kind::NotFound`] where there is none yet.
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
-        self.read_record()?.ok_or_else(|| missing(id))
+        self.read_record()?.ok_or_else(|| missing(id, self.path.parent().unwrap_or(&self.path)))
     }
 
     /// Keeps a copy of the configuration.

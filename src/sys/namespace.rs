@@ -29,3 +29,16 @@ pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     // SAFETY: a new fd that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// `ioctl(fd, NS_GET_PARENT)`: the pid or user namespace that one was made in; ioctl_ns(2).
+///
+/// # Errors
+/// EPERM for a parent that is not at or below the caller's.
+pub fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
+    // SAFETY: the request takes no argument and returns a new fd.
+    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) };
+    let fd = check(ret.into())? as i32;
+    // SAFETY: a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -86,6 +86,17 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     check(ret).map(drop)
 }
 
+/// `getrlimit(2)`, for any resource by number: the soft limit and the hard one.
+///
+/// # Errors
+/// EINVAL for a resource that the kernel does not know.
+pub fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one struct that lives for the call; a null new limit changes none.
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) };
+    check(ret).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, name)`: a new session keyring, of which the caller is the only user; keyctl(2).
 ///
 /// # Errors

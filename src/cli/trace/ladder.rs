@@ -62,7 +62,10 @@ fn head(summary: &Summary<'_>, paint: Paint, width: usize) -> String {
     let share = |us: u64, words: &str| format!("{:>9} {:>3}%  {words}", duration(us), summary.share(us));
     let slowest = summary.slowest().into_iter().map(|(row, own)| {
         let colour: Colour = if matches!(summary.mark_of(&row), Mark::Slow(_)) { Paint::yellow } else { plain };
-        (share(own, &format!("{:<6}  {}", fold::side(summary, &row), fold::label(summary, &row))), colour)
+        let label = fold::label(summary, &row);
+        // Of a run the number says most; a step is named whole, to be searched for.
+        let label = if matches!(row, Row::Run(_)) { shorten(&label, width.saturating_sub(MARK + 24)) } else { label };
+        (share(own, &format!("{:<6}  {label}", fold::side(summary, &row))), colour)
     });
     let slowest: Vec<_> = slowest.collect();
     let none = |word: &str| vec![(word.to_owned(), plain as Colour)];
@@ -153,12 +156,12 @@ fn step(event: &Event, mark: Mark, width: usize) -> String {
         Sort::Error => safe(&event.detail),
         _ => safe(&event.why),
     };
-    let mut words = name(event);
+    let words = name(event);
     // Of a path the end says more than the beginning.
     if words.chars().count() > width && event.object.starts_with('/') {
         let before = event.name.chars().count() + 1;
         let end = words.chars().count().saturating_sub(width.saturating_sub(before + 1));
-        words = format!("{} …{}", safe(&event.name), words.chars().skip(end).collect::<String>());
+        return format!("{} …{}", safe(&event.name), words.chars().skip(end).collect::<String>());
     }
     if more.is_empty() { words } else { format!("{words}: {more}") }
 }

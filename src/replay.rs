@@ -1,15 +1,16 @@
 //! Replays a recorded conversation against one real end: its decoder, its sequence, its way with fds. The other end is
 //! played from the frames, with stand-ins for their fds.
 //!
-//! The parent's end is [`ParentSession`] as `create`, `exec` and `start` drive it, and the check of a terminal. The child's end
-//! is [`ChildSession`], told what it was told and made to say what it said: what a child *does* between two messages is
-//! system calls on its own process, and is not replayed.
+//! The parent's end is [`ParentSession`] as `create`, `exec` and `start` drive it, and the checks of a terminal and of a
+//! seccomp listener. The child's end is [`ChildSession`], told what it was told and made to say what it said: what a child
+//! *does* between two messages is system calls on its own process, and is not replayed.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::plan::ChildPlan;
+use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec;
 use crate::protocol::event::{Recorder, Side};
@@ -89,8 +90,10 @@ pub fn against_parent(frames: &[Frame], sequence: Sequence, watch: &mut Watch<'_
                     continue;
                 }
                 let (message, fds) = session.expect_next()?;
-                if let (ToParent::Console, Some(master)) = (message, fds.first()) {
-                    crate::parent::check_master(master)?;
+                match (message, fds.first()) {
+                    (ToParent::Console, Some(master)) => crate::parent::check_master(master)?,
+                    (ToParent::Listener, Some(listener)) => crate::parent::check_listener(listener, &Proc::open()?)?,
+                    _ => {}
                 }
             }
         }
@@ -249,6 +252,18 @@ mod tests {
             said(&ToParent::Executing, vec![]),
         ];
         against_parent(&frames, terminal(), &mut |_, _| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_listener_is_checked() {
+        let listened = |kind| {
+            let fds = vec![kind];
+            let frames = [said(&ToParent::Executing, vec![]), said(&ToParent::Listener, fds)];
+            against_parent(&frames, Sequence::start(true), &mut |_, _| Ok(()))
+        };
+        listened(FdKind::Listener).unwrap();
+        let error = listened(FdKind::Anonymous).unwrap_err();
+        assert!(error.to_string().contains("in place of the seccomp listener"), "{error}");
     }
 
     #[test]

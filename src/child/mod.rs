@@ -74,11 +74,13 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     if plan.trace {
         session.recorder.turn_on(0);
     }
+    session.recorder.doing("namespaces");
     let (proc, output) = namespaces::enter(session, &plan)?;
     let terminal = match &plan.container {
         Some(container) => build(session, &plan, container, &proc, &output)?,
         None => terminal::for_exec(session, &plan.process)?,
     };
+    session.recorder.doing("process");
     let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
     process::apply(&plan.process, &proc)?;
     process::close_other_fds(plan.process.preserve_fds, &proc)?;
@@ -87,6 +89,7 @@ fn run(session: &mut ChildSession) -> Result<Infallible> {
     // the working directory either, where mount(2) was called.
     rustix::process::chdir("/").context(|| "chdir to `/`")?;
     drop(proc);
+    session.recorder.doing("user");
     let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
     let start = identity::become_user(session, &plan, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
@@ -105,15 +108,20 @@ fn build(
     output: &Output,
 ) -> Result<Option<terminal::Terminal>> {
     let mut slots = Slots::default();
+    session.recorder.doing("rootfs");
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
     root.change_early(session, container)?;
+    session.recorder.doing("mounts");
     let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc };
     mounts::mount_all(&mut mounter, container)?;
+    mounter.session.recorder.doing("devices");
     dev::populate(&mut mounter, container)?;
+    session.recorder.doing("working directory");
     rootfs::make_working_directory(&root, &plan.process.cwd)?;
     // Before anybody else looks: a path that leads into the container would meet the stage on top of it.
     slots.take_stage().as_ref().map_or(Ok(()), enter::unmount_stage)?;
     if plan.shape.hooks {
+        session.recorder.doing("hooks");
         let shown = root.show_host(session, &mut slots, container, proc)?;
         session.flush_trace()?;
         session.send(ToParent::RootfsReady, &[])?;
@@ -123,13 +131,17 @@ fn build(
             root.hide_host()?;
         }
     }
+    session.recorder.doing("terminal");
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
+    session.recorder.doing("change root");
     root.change(session, container)?;
+    session.recorder.doing("paths");
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;
     if container.seal_dev {
         dev::seal(session, &root, proc)?;
     }
+    session.recorder.doing("rootfs");
     root.finish(session, container, proc)?;
     Ok(terminal)
 }

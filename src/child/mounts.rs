@@ -18,6 +18,7 @@ use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::sources::ONE_OF_A_LOCKED_TREE;
 use crate::procfs::Proc;
 use crate::protocol::event::About;
+use crate::protocol::journal;
 use crate::sys;
 
 /// A file system that is not attached yet, or the reason to make it by path.
@@ -89,11 +90,19 @@ impl Mounter<'_> {
             // The whole strategy is so, and the trace has said why.
             Opened::Tree(_) => self.bind_by_path(bind, destination, changes),
             Opened::Empty(reason) if self.root.sees_host() && !bind.idmapped => {
-                if self.root.api.moves_mounts() {
-                    let about = || About::object(bind.source.display().to_string()).why(reason.to_string());
-                    self.session.recorder.fallback("bind", || about().by("a path that the child opens"));
+                let since = self.session.recorder.now();
+                let bound = self.bind_by_path(bind, destination, changes);
+                let about = || About::object(bind.source.display().to_string());
+                match &bound {
+                    _ if !self.root.api.moves_mounts() => {}
+                    Ok(_) => {
+                        let about = || about().by("a path that the child opens").why(reason.to_string());
+                        self.session.recorder.fallback("bind", about);
+                    }
+                    // It led nowhere: what failed is the mount.
+                    Err(_) => journal::call("bind", since, Err(&reason), || about().by("open_tree in the parent")),
                 }
-                self.bind_by_path(bind, destination, changes)
+                bound
             }
             // The path would be one of the container's; or it is an id mapping that failed.
             Opened::Empty(reason) => Err(of_source(reason)),

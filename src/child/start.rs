@@ -35,6 +35,7 @@ pub(super) fn wait_and_execute(
     start: Start,
     last: Last,
 ) -> Result<Infallible> {
+    session.recorder.doing("release");
     let (message, mut fds) = session.expect(Kind::Release)?;
     match (message, fds.pop()) {
         (ToChild::Release { wait_for_start: true }, Some(listener)) => {
@@ -86,16 +87,19 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
 }
 
 fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start, last: Last) -> Result<Infallible> {
+    session.recorder.doing("hooks");
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let state = crate::hooks::state_json(&container.state, "created", own_pid);
         let hooks = &container.start_container_hooks;
         crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
     }
+    session.recorder.doing("execve");
     await_terminal_size(session, plan);
     sys::exec::reset_signals();
     session.send(ToParent::Executing, &[])?;
     session.flush_trace()?;
     // The filter comes last of all, so that it need allow nothing but execve.
+    session.recorder.doing("seccomp filter");
     match (&start.filter, last.messenger) {
         (Some(program), Some(messenger)) => listener::load(session, messenger, program, plan.filter_flags)?,
         (Some(program), None) => {
@@ -103,6 +107,7 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
         }
         (None, _) => {}
     }
+    session.recorder.doing("execve");
     match nix::unistd::execve(&start.program, &start.args, &start.env) {
         Ok(never) => match never {},
         Err(errno) => {

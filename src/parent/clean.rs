@@ -34,8 +34,16 @@ impl<'a> Made<'a> {
     pub(super) fn undo(self, error: Error) -> Error {
         let cgroup = self.cgroup.as_ref().map_or(Ok(()), remove_cgroup);
         let rdt = self.rdt.as_ref().map_or(Ok(()), RdtRecord::remove);
-        error.and_undone(cgroup.and(rdt).and_then(|()| self.dir.remove()))
+        error.and_undone(cgroup.and(rdt).and_then(|()| remove_state(self.dir)))
     }
+}
+
+/// Removes a container's state directory.
+pub(super) fn remove_state(dir: &ContainerDir) -> Result<()> {
+    let since = journal::now();
+    let removed = dir.remove();
+    journal::ended("state remove", since, &removed, About::default);
+    removed
 }
 
 /// Ends what still runs in a cgroup and removes it.

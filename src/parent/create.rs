@@ -63,6 +63,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
 
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
     // Everything that can be refused is refused here, before anything is made.
+    recorder.doing("plan");
     let since = recorder.now();
     let planned = request.planned();
     recorder.failed("plan", since, &planned, || request.bundle.display().to_string());
@@ -86,6 +87,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     request.trace.tell_environment(&plan.child.process.env, recorder);
 
     // From here on something is made, and undone on failure. The record of it comes first.
+    recorder.doing("state");
     let dir = request.state.create(&plan.id)?;
     let _lock = dir.lock().map_err(|error| Made::new(&dir).undo(error))?;
     let record = record(&plan, cgroup_record);
@@ -139,12 +141,15 @@ impl Making<'_> {
         }
         let listener = if self.request.start_at_once { None } else { Some(self.dir.listen()?) };
 
+        recorder.doing("cgroup");
         let mut cgroup = self.make_cgroup(plan, recorder)?;
+        recorder.doing("resctrl");
         if let (Some(wanted), Some(record)) = (&plan.rdt, &self.record.rdt) {
             let since = recorder.now();
             self.made.made_rdt(record.make(wanted)?);
             recorder.step("resctrl", since, || record.describe());
         }
+        recorder.doing("clone");
         let tasks = cgroup.as_ref().map(Cgroup::task_fds).transpose()?.unwrap_or_default();
         let proc = self.request.state.proc();
         let joined = namespaces::open(&plan.namespaces.join)?;
@@ -174,6 +179,7 @@ impl Making<'_> {
         }
         drop(tasks);
         // systemd makes a scope around a process that is there.
+        recorder.doing("cgroup");
         let unit = self.make_unit(plan, hierarchies, child.pid, recorder);
         if let Some(unit) = unit.map_err(|error| child.explain_if_ended(error))? {
             cgroup = Some(unit);
@@ -218,6 +224,7 @@ impl Making<'_> {
         listener: Option<OwnedFd>,
         talk: &mut Conversation<'_>,
     ) -> Result<Option<OwnedFd>> {
+        talk.session.recorder.doing("cgroup");
         let late = |c: &&Cgroup| !talk.child.in_cgroup() && c.record().unit.is_none() && c.into_fd().is_some();
         if let Some(cgroup) = cgroup.filter(late) {
             cgroup.join(talk.child.pid)?;
@@ -225,14 +232,18 @@ impl Making<'_> {
         if let Some(rdt) = &self.record.rdt {
             rdt.join(talk.child.pid)?;
         }
+        talk.session.recorder.doing("namespaces");
         talk.open(&plan.child, joined, plan.maps_at_clone(), plan.id_maps.as_ref())?;
         let output = Output::open(&plan.hook_output)?;
         if plan.child.shape.hook_output.is_some() {
             let fds = output.fds();
             talk.session.send(ToChild::HookOutput { files: fds.len() }, &fds)?;
         }
+        talk.session.recorder.doing("open sources");
         super::sources::stream(plan, talk)?;
+        talk.session.recorder.doing("seccomp");
         let filter = talk.compile_filter(plan.filter.as_ref(), self.request.state.filter_cache())?;
+        talk.session.recorder.doing("namespaces");
         talk.await_namespaces(&plan.child)?;
         let pid = talk.child.pid;
         // Only now: the container's cgroup namespace has the cgroup above as its root.
@@ -247,12 +258,16 @@ impl Making<'_> {
             talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
         }
         self.record.process = Some(ProcessId::of(pid, talk.proc)?);
+        talk.session.recorder.doing("network devices");
         let moved = self.move_devices(plan, pid, talk)?;
         let state = crate::hooks::state_json(&self.record.state, "creating", pid);
+        talk.session.recorder.doing("hooks");
         talk.run_hooks(&plan.child, &plan.hooks, &state, &plan.bundle, &output)?;
         talk.send_filter(filter)?;
+        talk.session.recorder.doing("ready");
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
         self.pidfd_sockets.iter().try_for_each(|(socket, kind)| socket.send(pid, kind))?;
+        talk.session.recorder.doing("release");
         self.record.complete = true;
         self.dir.write_record(&self.record)?;
         match listener {

@@ -88,6 +88,7 @@ pub fn exec(request: &Request<'_>) -> Result<Executed> {
 }
 
 fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> {
+    recorder.doing("plan");
     let since = recorder.now();
     let Container { id, dir, record, status } = Container::open(request.state, request.id)?;
     let init = running(status, request.ignore_paused, &record)?;
@@ -126,6 +127,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     recorder.step("plan", since, || format!("in the namespaces of pid {init}"));
     request.trace.tell_environment(&plan.process.env, recorder);
 
+    recorder.doing("cgroup");
     let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
     let cgroup = match (cgroup, request.cgroups) {
         (cgroup, []) => cgroup,
@@ -133,6 +135,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         (None, _) => return Err(Error::new(Kind::Usage, "--cgroup: the container has no cgroup")),
     };
     let place = Place::of(cgroup.as_ref())?;
+    recorder.doing("clone");
     let image = Image::sealed(proc, recorder)?;
     let since = recorder.now();
     let mut joined = namespaces::of_process(init, record.namespaces, proc)?;
@@ -287,14 +290,19 @@ fn converse(
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
     let With { joined, filter, cgroup, rdt, beside, receiver, pidfd_socket } = with;
+    talk.session.recorder.doing("cgroup");
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
         join(cgroup, beside, talk)?;
     }
     rdt.map_or(Ok(()), |rdt| rdt.join(talk.child.pid))?;
+    talk.session.recorder.doing("namespaces");
     talk.open(plan, joined, None, None)?;
+    talk.session.recorder.doing("seccomp");
     let filter = talk.compile_filter(filter, request.state.filter_cache())?;
     talk.send_filter(filter)?;
+    talk.session.recorder.doing("namespaces");
     talk.await_namespaces(plan)?;
+    talk.session.recorder.doing("ready");
     affinity::finally(talk.child.pid, &plan.process.affinity.last)?;
     if let Some(score) = plan.process.oom_score_adj {
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
@@ -302,6 +310,7 @@ fn converse(
     let master = talk.await_ready(plan, console)?;
     pidfd_socket.map_or(Ok(()), |socket| socket.send(talk.child.pid, "setns"))?;
     request.signals.map_or(Ok(()), Signals::hold_all)?;
+    talk.session.recorder.doing("release");
     talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
     talk.await_exec(receiver)?;
     // Last: engines take a pid file as the word that the process runs.

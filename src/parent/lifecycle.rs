@@ -224,6 +224,7 @@ pub fn start(state: &StateRoot, id: &str, trace: &TraceFile) -> Result<()> {
 }
 
 fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorder) -> Result<()> {
+    recorder.doing("look");
     let id = ContainerId::parse(id)?;
     let dir = state.open(&id)?;
     let lock = dir.lock()?;
@@ -236,8 +237,10 @@ fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorde
         }
     }
     let notify = Notify::listen(notify::wanted()?, &dir)?;
+    recorder.doing("call");
     execute(&dir, &id, &record, trace, recorder, state.proc())?;
     drop(lock);
+    recorder.doing("after the start");
     run_poststart(&record, state)?;
     match (notify, record.process) {
         (Some(notify), Some(process)) => notify.await_ready(process.pid),
@@ -342,10 +345,7 @@ fn delete_traced(state: &StateRoot, id: &str, force: bool) -> Result<()> {
         clean::remove_cgroup(cgroup)?;
     }
     record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
-    let since = journal::now();
-    let removed = dir.remove();
-    journal::ended("state remove", since, &removed, About::default);
-    removed?;
+    clean::remove_state(&dir)?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
     crate::hooks::run_all("poststop", &record.poststop, &state, None, &record.hook_output);
     Ok(())

@@ -36,3 +36,4 @@ pub mod trace;
 pub mod users;
 
 pub(crate) use console::check_master;
+pub(crate) use receiver::check_listener;

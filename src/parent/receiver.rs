@@ -64,7 +64,7 @@ impl Receiver {
 
 /// What the child sent is a filter's listener, and not a file of the host's, say: by the name that the kernel gives it. No
 /// file's name is without a slash, and no file system is asked, which might never answer.
-pub(super) fn check_listener(listener: &OwnedFd, proc: &Proc) -> Result<()> {
+pub(crate) fn check_listener(listener: &OwnedFd, proc: &Proc) -> Result<()> {
     const LISTENER: &str = "anon_inode:seccomp notify";
     let name = proc.own_fd_name(listener.as_fd())?;
     match name == LISTENER {

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{About, Recorder};
+use crate::protocol::journal;
 use crate::state::ProcessId;
 use crate::sys::clone::{Spawn, Spawned, spawn};
 
@@ -145,17 +146,32 @@ impl Child {
 
     /// What became of a child whose end of the socket is closed before its time: what its stub said, or how it died.
     pub(super) fn explain_end(&mut self, error: Error) -> Error {
-        let ended = self.ended(Duration::from_secs(1));
+        let ended = self.await_end(Duration::from_secs(1));
         self.explain_as(error, ended)
     }
 
     /// The same for a failure that may or may not come from the child's end.
     pub(super) fn explain_if_ended(&mut self, error: Error) -> Error {
-        match self.ended(Duration::from_millis(20)) {
+        match self.await_end(Duration::from_millis(20)) {
             // One that lives waits for us: its stub has nothing to say yet.
             None => error,
             ended => self.explain_as(error, ended),
         }
+    }
+
+    /// [`Child::ended`], as a step.
+    fn await_end(&mut self, patience: Duration) -> Option<Option<i32>> {
+        let since = journal::now();
+        let ended = self.ended(patience);
+        journal::step("await end", since, || {
+            let how = match ended {
+                Some(Some(signal)) => format!("killed by signal {signal}"),
+                Some(None) => "it exited".into(),
+                None => "it lives".into(),
+            };
+            About::object(format!("pid {}", self.pid)).with(how)
+        });
+        ended
     }
 
     fn explain_as(&self, error: Error, ended: Option<Option<i32>>) -> Error {
@@ -227,6 +243,7 @@ impl Drop for Child {
         if self.released {
             return;
         }
+        let since = journal::now();
         kill(self.pid);
         kill(self.spawned.pid);
         // The second was collected when it handed over.
@@ -236,5 +253,6 @@ impl Drop for Child {
                 log::warn!("{e}");
             }
         }
+        journal::step("kill", since, || About::object(format!("pid {}", self.pid)).by("SIGKILL, waitpid"));
     }
 }

@@ -158,6 +158,8 @@ impl Limits {
 #[derive(Debug)]
 pub struct Recorder {
     on: bool,
+    /// What a failure that no step tells of comes from.
+    doing: &'static str,
     events: VecDeque<Event>,
     side: Side,
     pid: i32,
@@ -173,9 +175,18 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder for one side, on or off.
     pub fn new(side: Side, on: bool) -> Recorder {
-        let (events, limits) = (VecDeque::new(), Limits::NONE);
-        let mut recorder =
-            Recorder { on: false, events, side, pid: 0, offset_us: 0, limits, bytes: 0, dropped: 0, ahead: None };
+        let mut recorder = Recorder {
+            on: false,
+            doing: "",
+            events: VecDeque::new(),
+            side,
+            pid: 0,
+            offset_us: 0,
+            limits: Limits::NONE,
+            bytes: 0,
+            dropped: 0,
+            ahead: None,
+        };
         if on {
             recorder.turn_on(0);
         }
@@ -250,10 +261,15 @@ impl Recorder {
         }
     }
 
+    /// From here on this is done: a failure that no step of its own tells of is this one's.
+    pub fn doing(&mut self, what: &'static str) {
+        self.doing = what;
+    }
+
     /// Records a failure: that of the whole command, or of all that a side does.
     pub fn error(&mut self, error: &Error) {
-        let now = self.now();
-        self.timed(Sort::Error, "failed", now, || About::default().failed(error));
+        let (now, doing) = (self.now(), self.doing);
+        self.timed(Sort::Error, "failed", now, || About::object(doing).failed(error));
     }
 
     fn timed<A: Into<About>>(&mut self, sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {

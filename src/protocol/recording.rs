@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::sequence::Direction;
 use crate::error::{Context, Error, Result};
+use crate::sys::seccomp;
 
 /// Names the file to record to.
 pub const VARIABLE: &str = "TANDEM_RECORD";
 
 /// The version of the lines; a reader refuses another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What an fd was open on: as much as a stand-in needs to be the same to who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +41,10 @@ pub enum FdKind {
     Terminal,
     /// Another device.
     Device,
-    /// What has no file type: a seccomp listener, a pidfd.
+    /// What has no file type: a pidfd.
     Anonymous,
+    /// That of a seccomp filter that notifies.
+    Listener,
 }
 
 /// One frame.
@@ -79,7 +82,7 @@ struct Line {
 
 impl FdKind {
     /// All of them.
-    pub const ALL: [FdKind; 7] = [
+    pub const ALL: [FdKind; 8] = [
         FdKind::Directory,
         FdKind::File,
         FdKind::Socket,
@@ -87,6 +90,7 @@ impl FdKind {
         FdKind::Terminal,
         FdKind::Device,
         FdKind::Anonymous,
+        FdKind::Listener,
     ];
 
     /// What an fd is open on. No file system is asked: one that a container serves might never answer.
@@ -104,6 +108,8 @@ impl FdKind {
             FileType::Fifo => FdKind::Pipe,
             FileType::CharacterDevice if (file.stx_rdev_major, file.stx_rdev_minor) == PTMX => FdKind::Terminal,
             FileType::CharacterDevice | FileType::BlockDevice => FdKind::Device,
+            // The kernel's own: to ask it is to ask no file system.
+            FileType::Unknown if seccomp::is_listener(fd) => FdKind::Listener,
             FileType::Unknown => FdKind::Anonymous,
         })
     }
@@ -128,6 +134,7 @@ impl FdKind {
             FdKind::Terminal => open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY),
             FdKind::Device => open("/dev/null", OFlags::RDWR),
             FdKind::Anonymous => rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).context(|| "eventfd"),
+            FdKind::Listener => seccomp::idle_listener().context(|| "load a seccomp filter that notifies"),
         }
     }
 }

@@ -14,6 +14,9 @@ use super::message::{Part, ToChild, ToParent, Wire};
 use super::sequence::{Direction, Kind, Sequence, Shape};
 use crate::error::{Context, Error, Result};
 
+/// The step that is to wait for a message that does not come.
+const WAIT: &str = "wait for";
+
 /// One end: what it sends, what it receives.
 #[derive(Debug)]
 pub struct Session<Out, In> {
@@ -212,13 +215,18 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     /// # Errors
     /// What the other side reports as its failure, a broken protocol, or the end.
     pub fn expect(&mut self, kind: Kind) -> Result<(In, Vec<OwnedFd>)> {
+        let since = self.recorder.now();
         match self.next(kind.name())? {
             Some((message, fds)) if message.kind() == kind => Ok((message, fds)),
             Some((message, _)) => {
                 let expected = kind.name().to_owned();
                 Err(ProtocolError::OutOfOrder { expected, got: message.kind().name() }.into())
             }
-            None => Err(ProtocolError::EarlyEof { expected: kind.name().to_owned() }.into()),
+            None => {
+                let early = Err(ProtocolError::EarlyEof { expected: kind.name().to_owned() }.into());
+                self.recorder.failed(WAIT, since, &early, || kind.name().to_owned());
+                early
+            }
         }
     }
 
@@ -306,13 +314,15 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
 
     /// The next message that is not a trace; None at the end. All traces before it are in its time.
     fn next(&mut self, awaited: &str) -> Result<Option<(In, Vec<OwnedFd>)>> {
-        let by = self.deadline();
+        let (by, since) = (self.deadline(), self.recorder.now());
         loop {
             if self.recorder.has_lines_to_write() && !self.channel.readable_by(Some(Instant::now()))? {
                 self.recorder.write_ahead();
             }
             if by.is_some_and(|by| Instant::now() >= by) || !self.channel.readable_by(by)? {
-                return Err(self.stalled(format!("wait for {awaited}")));
+                let stalled = Err(self.stalled(format!("{WAIT} {awaited}")));
+                self.recorder.failed(WAIT, since, &stalled, || awaited.to_owned());
+                return stalled;
             }
             let Received::Message(message, fds, _) = self.channel.receive::<In>()? else {
                 return Ok(None);

@@ -1,6 +1,6 @@
 //! Loads a compiled seccomp filter.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -41,6 +41,33 @@ pub fn load(program: &[u8], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     let fd = i32::try_from(value).map_err(|_| Errno::BADF)?;
     // SAFETY: with NEW_LISTENER the return value is a new fd that only this call has seen.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Whether an fd without a file type is a filter's listener; seccomp_unotify(2). Another driver does not know the question.
+pub fn is_listener(fd: BorrowedFd<'_>) -> bool {
+    /// `_IOW('!', 2, __u64)` of linux/seccomp.h.
+    const SECCOMP_IOCTL_NOTIF_ID_VALID: libc::c_ulong = 0x4008_2102;
+    // No notification has this number.
+    let id: u64 = u64::MAX;
+    // SAFETY: a listener reads one u64, which lives for the call; `fd` is open, and no other driver has this number.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) };
+    ret == 0 || super::last_errno() == Errno::NOENT
+}
+
+/// A listener of a filter that asks about nothing, and that no process has any more.
+///
+/// # Errors
+/// seccomp(2)'s, or no thread can be started.
+pub fn idle_listener() -> Result<OwnedFd, Errno> {
+    // `BPF_RET`, `SECCOMP_RET_ALLOW`.
+    const ALLOW: [u8; INSTRUCTION_SIZE] = [6, 0, 0, 0, 0, 0, 0xff, 0x7f];
+    let load = || {
+        rustix::thread::set_no_new_privs(true)?;
+        load(&ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?.ok_or(Errno::INVAL)
+    };
+    // A filter is its thread's for as long as that lives.
+    let thread = std::thread::Builder::new().spawn(load).map_err(|_| Errno::AGAIN)?;
+    thread.join().map_err(|_| Errno::AGAIN)?
 }
 
 /// Whether the running kernel knows a seccomp action (`SECCOMP_GET_ACTION_AVAIL`).

@@ -32,9 +32,11 @@ fn of_section(n: usize, section: &Section, start: u64) -> Vec<Value> {
         all.push(named("thread_name", format!("{name}, pid {}", first.pid)));
         all.push(json!({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}));
     }
-    for event in &section.events {
-        all.push(slice(n, event, start));
-    }
+    // Slices of a thread lie within each other or apart, and of two that begin at once the longer has to come first: else the
+    // reader drops one. A message is made longer than it was.
+    let mut slices: Vec<&Event> = section.events.iter().collect();
+    slices.sort_by_key(|event| (event.at_us, std::cmp::Reverse(event.took_us)));
+    all.extend(slices.into_iter().map(|event| slice(n, event, start)));
     let mut arrows: Vec<_> = summary.arrows.iter().collect();
     arrows.sort();
     for (from, to) in arrows {
@@ -64,7 +66,7 @@ fn slice(n: usize, event: &Event, start: u64) -> Value {
     match event.event {
         Sort::Fallback | Sort::Error | Sort::Refused if event.took_us == 0 => {
             value["ph"] = "i".into();
-            value["s"] = "p".into();
+            value["s"] = "t".into();
         }
         _ => {
             value["ph"] = "X".into();
@@ -95,5 +97,72 @@ mod tests {
         assert_eq!((&of("X")[0]["ts"], &of("X")[0]["dur"]), (&json!(0), &json!(50)));
         assert_eq!(of("s")[0]["id"], of("f")[0]["id"]);
         assert_ne!(of("s")[0]["pid"], of("f")[0]["pid"]);
+    }
+
+    /// What the Trace Event Format asks of each phase, and a slice's time.
+    fn checked(event: &Value) -> Option<(u64, u64)> {
+        let number = |key: &str| event[key].as_u64().unwrap_or_else(|| panic!("`{key}` of {event}"));
+        let text = |key: &str| event[key].as_str().unwrap_or_else(|| panic!("`{key}` of {event}"));
+        number("pid");
+        assert!(!text("name").is_empty(), "{event}");
+        match text("ph") {
+            "M" => match text("name") {
+                "process_name" | "thread_name" => assert!(event["args"]["name"].is_string(), "{event}"),
+                "process_sort_index" => assert!(event["args"]["sort_index"].is_u64(), "{event}"),
+                other => panic!("no metadata is called {other}"),
+            },
+            "X" => return Some((number("ts"), number("ts") + number("dur"))),
+            "i" => assert!(event["ts"].is_u64() && ["g", "p", "t"].contains(&text("s")), "{event}"),
+            "s" | "f" => assert!(event["ts"].is_u64() && event["id"].is_u64() && event["cat"].is_string(), "{event}"),
+            other => panic!("{other} is no phase that is written here"),
+        }
+        None
+    }
+
+    #[test]
+    fn it_keeps_to_the_trace_event_format() {
+        let mut events = vec![
+            event(Side::Parent, Sort::Step, "cgroup", 0, 50),
+            event(Side::Parent, Sort::Step, "cgroup write", 10, 0),
+            event(Side::Parent, Sort::Send, "Plan", 50, 0),
+            event(Side::Parent, Sort::Step, "open sources", 50, 20),
+            event(Side::Parent, Sort::Send, "Begin", 60, 0),
+            event(Side::Child, Sort::Receive, "Plan", 60, 0),
+            event(Side::Child, Sort::Receive, "Begin", 61, 0),
+            event(Side::Child, Sort::Refused, "bind", 70, 3),
+            event(Side::Child, Sort::Fallback, "bind", 75, 0),
+            event(Side::Child, Sort::Send, "Ready", 80, 0),
+            event(Side::Parent, Sort::Receive, "Ready", 80, 0),
+            event(Side::Parent, Sort::Error, "failed", 90, 0),
+        ];
+        let first = section(events.clone());
+        events.iter_mut().for_each(|event| event.at_us += 1000);
+        let value: Value = serde_json::from_str(&json(&[first, section(events)])).unwrap();
+        let all = value["traceEvents"].as_array().unwrap();
+        let track = |event: &Value| (event["pid"].as_u64(), event["tid"].as_u64());
+        let slices: Vec<_> = all.iter().filter_map(|event| Some((track(event), checked(event)?))).collect();
+        // Those of a thread are within each other or apart, by the rule that a reader closes each at its end.
+        let mut open: Vec<((Option<u64>, Option<u64>), u64)> = vec![];
+        for (track, (from, to)) in &slices {
+            open.retain(|(other, end)| other != track || end > from);
+            assert!(open.iter().all(|(other, end)| other != track || end >= to), "{from} to {to} overlaps: {all:#?}");
+            open.push((*track, *to));
+        }
+        let flows = |ph: &str| all.iter().filter(|e| e["ph"] == ph).collect::<Vec<_>>();
+        let mut ids: Vec<_> = flows("s").iter().map(|e| e["id"].as_u64()).collect();
+        assert_eq!((ids.len(), flows("f").len()), (6, 6));
+        ids.dedup();
+        assert_eq!(ids.len(), 6, "each arrow has a number of its own");
+        for (begin, end) in flows("s").into_iter().zip(flows("f")) {
+            for same in ["id", "cat", "name"] {
+                assert_eq!(begin[same], end[same]);
+            }
+            assert_eq!(end["bp"], "e");
+            for at in [begin, end] {
+                let ts = at["ts"].as_u64().unwrap();
+                let within = |(on, (from, to)): &(_, (u64, u64))| *on == track(at) && *from <= ts && ts < *to;
+                assert!(slices.iter().any(within), "no slice around {at}");
+            }
+        }
     }
 }

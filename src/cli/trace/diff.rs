@@ -1,8 +1,9 @@
 //! Compares two traces: what is new, what is gone, what went another way, what got slower.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
-use super::paint::{Paint, duration, safe};
+use super::paint::{Paint, duration, safe, shorten};
 use super::read::Section;
 use super::summary::Summary;
 use super::text::{side, sort};
@@ -11,36 +12,105 @@ use crate::protocol::event::{Event, Sort};
 
 /// How many durations are listed; the others are counted.
 const LISTED: usize = 15;
+/// How much of a container's name a row has: an engine's is 64 characters long.
+const ID: usize = 12;
 
-/// Pairs the commands of two files: the first `create` with the first, and so on.
+/// Pairs the commands of two files: those of one name and one container, then those of one name in their order.
 pub(super) fn compare(before: &[Section], after: &[Section], paint: Paint) -> Result<String> {
-    let mut text = String::new();
     let mut left: Vec<&Section> = after.iter().collect();
-    let mut paired = 0;
-    for section in before {
-        match left.iter().position(|other| other.header.command == section.header.command) {
-            Some(at) => {
-                text.push_str(&pair(section, left.remove(at), paint));
-                paired += 1;
-            }
-            None => text.push_str(&format!("{}: only before\n\n", safe(&section.header.command))),
+    let mut take = |same: &dyn Fn(&Section) -> bool| {
+        let at = left.iter().position(|other| same(other))?;
+        Some(left.remove(at))
+    };
+    let mut pairs: Vec<(&Section, Option<&Section>)> = before.iter().map(|section| (section, None)).collect();
+    for with_id in [true, false] {
+        for (section, other) in pairs.iter_mut().filter(|(_, other)| other.is_none()) {
+            let (command, id) = (&section.header.command, &section.header.id);
+            *other = take(&|o| o.header.command == *command && (!with_id || o.header.id == *id));
         }
     }
-    left.iter().for_each(|section| text.push_str(&format!("{}: only after\n\n", safe(&section.header.command))));
-    match paired {
-        0 => Err(Error::config("the two traces have no command in common")),
-        _ => Ok(text),
+    let several = before.len() > 1 || after.len() > 1;
+    let mut text = String::new();
+    for (section, other) in &pairs {
+        match other {
+            Some(other) => {
+                let (before, after) = (Named::of(section, before), Named::of(other, after));
+                text.push_str(&pair(&before, &after, several, paint));
+            }
+            None => text.push_str(&format!("{}: only before\n\n", title(section))),
+        }
     }
+    left.iter().for_each(|section| text.push_str(&format!("{}: only after\n\n", title(section))));
+    match pairs.iter().any(|(_, other)| other.is_some()) {
+        true => Ok(text),
+        false => Err(Error::config("the two traces have no command in common")),
+    }
+}
+
+/// The command, and of which container.
+fn title(section: &Section) -> String {
+    format!("{} of `{}`", safe(&section.header.command), safe(&section.header.id))
+}
+
+/// A section, and what differs between any two containers in it: those texts, with the words for them.
+struct Named<'a> {
+    section: &'a Section,
+    words: Vec<(String, &'static str)>,
+}
+
+impl<'a> Named<'a> {
+    /// `all`: the file's sections. Not every command tells where the bundle is.
+    fn of(section: &'a Section, all: &[Section]) -> Named<'a> {
+        let id = &section.header.id;
+        let events = || all.iter().filter(|other| other.header.id == *id).flat_map(|other| &other.events);
+        let object = |name: &str| events().find(|e| e.name == name && e.object.starts_with('/')).map(|e| &*e.object);
+        let bundle = object("plan").and_then(|config| Some(Path::new(config).parent()?.to_str()?.to_owned()));
+        let rootfs = object("rootfs").map(str::to_owned);
+        let words = [(bundle, "BUNDLE"), (rootfs, "ROOTFS"), (Some(id.clone()), "ID")];
+        let words = words.into_iter().filter_map(|(text, word)| Some((text.filter(|t| t.len() > 2)?, word)));
+        Named { section, words: words.collect() }
+    }
+
+    /// A text with those words.
+    fn common(&self, text: &str) -> String {
+        let named = self.words.iter().fold(text.to_owned(), |text, (name, word)| replace(&text, name, word));
+        without_pids(&named)
+    }
+}
+
+/// Replaces a name where it is not a part of a longer word.
+fn replace(text: &str, name: &str, word: &str) -> String {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(name) {
+        let (before, after) = (&rest[..at], &rest[at + name.len()..]);
+        let whole = !part(after.chars().next()) && !part(before.chars().next_back().or(replaced.chars().next_back()));
+        replaced.push_str(before);
+        replaced.push_str(if whole { word } else { name });
+        rest = after;
+    }
+    replaced + rest
+}
+
+/// `pid 4711`, which is another each time.
+fn without_pids(text: &str) -> String {
+    let mut parts = text.split("pid ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| match part.trim_start_matches(|c: char| c.is_ascii_digit()) {
+        rest if rest.len() < part.len() => format!("{text}pid PID{rest}"),
+        _ => format!("{text}pid {part}"),
+    })
 }
 
 /// An event by what it is, and which of that it is: what differs between any two starts is no part of it.
 type Key = (&'static str, &'static str, String, String, usize);
 
-fn keyed(section: &Section) -> BTreeMap<Key, &Event> {
+fn keyed<'a>(named: &Named<'a>) -> BTreeMap<Key, &'a Event> {
     let mut seen: HashMap<(&str, &str, String, String), usize> = HashMap::new();
     let mut keyed = BTreeMap::new();
-    for event in section.events.iter().filter(|e| e.event != Sort::Receive) {
-        let object = if event.object.starts_with("pid ") { String::new() } else { common(section, &event.object) };
+    for event in named.section.events.iter().filter(|e| e.event != Sort::Receive) {
+        let object = named.common(&event.object);
         // A step that fails is the same step.
         let kind = if event.event == Sort::Step { "" } else { sort(event.event) };
         let kind = if event.event == Sort::Error && event.name != "failed" { "" } else { kind };
@@ -52,28 +122,26 @@ fn keyed(section: &Section) -> BTreeMap<Key, &Event> {
     keyed
 }
 
-/// A text without the container's name, which is in paths of cgroups and of the state.
-fn common(section: &Section, text: &str) -> String {
-    let id = &section.header.id;
-    if id.len() < 3 { text.to_owned() } else { text.replace(id.as_str(), "ID") }
-}
-
 fn label((side, kind, name, object, nth): &Key) -> String {
     let which = if *nth > 0 { format!(" ({})", nth + 1) } else { String::new() };
     let words = [kind, name.as_str(), object.as_str()].into_iter().filter(|word| !word.is_empty());
     format!("{side:<6} {}{which}", safe(&words.collect::<Vec<_>>().join(" ")))
 }
 
-fn pair(before: &Section, after: &Section, paint: Paint) -> String {
-    let totals = (Summary::of(before).total, Summary::of(after).total);
+/// `several`: there are other pairs, and each row says of which it is.
+fn pair(before: &Named<'_>, after: &Named<'_>, several: bool, paint: Paint) -> String {
+    let totals = (Summary::of(before.section).total, Summary::of(after.section).total);
+    let (command, ids) = (safe(&before.section.header.command), [before, after].map(|n| safe(&n.section.header.id)));
+    let of = if ids[0] == ids[1] { format!("`{}`", ids[0]) } else { format!("`{}`, then of `{}`", ids[0], ids[1]) };
     let mut text = paint.bold(&format!(
-        "{}: {} before, {} after ({})",
-        safe(&before.header.command),
+        "{command} of {of}: {} before, {} after ({})",
         duration(totals.0),
         duration(totals.1),
         change(totals.0, totals.1)
     ));
     text.push_str("\n\n");
+    let whose = if several { format!("{command} {}: ", shorten(&ids[0], ID)) } else { String::new() };
+    let label = |key: &Key| format!("{whose}{}", label(key));
     let (old, new) = (keyed(before), keyed(after));
     let mut changed = vec![];
     for (key, event) in &old {
@@ -89,12 +157,17 @@ fn pair(before: &Section, after: &Section, paint: Paint) -> String {
     let head = if changed.is_empty() { "the same steps, in the same way\n" } else { "what changed:\n" };
     text.push_str(head);
     changed.iter().for_each(|line| text.push_str(&format!("{}\n", paint.cyan(line))));
-    text.push_str(&durations(&old, &new, paint));
+    text.push_str(&durations(&old, &new, &label, paint));
     text + "\n"
 }
 
 /// The durations, by how much they differ. What is on one side alone took no time on the other.
-fn durations(old: &BTreeMap<Key, &Event>, new: &BTreeMap<Key, &Event>, paint: Paint) -> String {
+fn durations(
+    old: &BTreeMap<Key, &Event>,
+    new: &BTreeMap<Key, &Event>,
+    label: &dyn Fn(&Key) -> String,
+    paint: Paint,
+) -> String {
     let took = |of: &BTreeMap<Key, &Event>, key: &Key| of.get(key).map_or(0, |event| event.took_us);
     let added = new.keys().filter(|key| !old.contains_key(*key)).map(|key| (key, " (new)"));
     let kept = old.keys().map(|key| (key, if new.contains_key(key) { "" } else { " (gone)" }));
@@ -117,30 +190,30 @@ fn durations(old: &BTreeMap<Key, &Event>, new: &BTreeMap<Key, &Event>, paint: Pa
 }
 
 /// Which of the two was done in another way, or ended in another.
-fn differs((before, old): (&Section, &Event), (after, new): (&Section, &Event)) -> Option<String> {
+fn differs((before, old): (&Named<'_>, &Event), (after, new): (&Named<'_>, &Event)) -> Option<String> {
     if old.event != new.event {
         let text = if new.event == Sort::Error { &new.detail } else { &old.detail };
         return Some(format!("{} before, {} after: {}", sort(old.event), sort(new.event), safe(text)));
     }
     let fields = [("by", &*old.mechanism, &*new.mechanism), ("because", &*old.why, &*new.why)];
-    let fields = fields.into_iter().map(|(word, a, b)| (word, common(before, a), common(after, b)));
+    let fields = fields.into_iter().map(|(word, a, b)| (word, before.common(a), after.common(b)));
     let differ = fields
         .filter(|(_, a, b)| a != b)
         .map(|(word, a, b)| format!("{word} `{}` before, `{}` after", safe(&a), safe(&b)));
     let mut differ: Vec<String> = differ.collect();
     // Of a mount and a write the detail is what was asked for; of others it has numbers that always differ.
     if matches!(&*old.name, "mount" | "cgroup write" | "map ids")
-        && common(before, &old.detail) != common(after, &new.detail)
+        && before.common(&old.detail) != after.common(&new.detail)
     {
         differ.push(format!("`{}` before, `{}` after", safe(&old.detail), safe(&new.detail)));
     }
     (!differ.is_empty()).then(|| differ.join("; "))
 }
 
-fn more(section: &Section, event: &Event) -> String {
+fn more(named: &Named<'_>, event: &Event) -> String {
     let fields = [(", by ", &*event.mechanism), (", because ", &*event.why)];
     let fields = fields.into_iter().filter(|(_, field)| !field.is_empty());
-    fields.map(|(word, field)| format!("{word}{}", safe(&common(section, field)))).collect()
+    fields.map(|(word, field)| format!("{word}{}", safe(&named.common(field)))).collect()
 }
 
 /// The difference, and the ratio.
@@ -179,15 +252,37 @@ mod tests {
         }
     }
 
+    /// A create of a container in a bundle, and what it did with a process.
+    fn create(id: &str, bundle: &str, pid: i32) -> Section {
+        let of = |name, object: String| Event { object, ..event(Side::Parent, Sort::Step, name, 0, 5) };
+        let mut made = section(vec![
+            of("plan", format!("{bundle}/config.json")),
+            of("cgroup make", format!("/sys/fs/cgroup/libpod-{id}.scope")),
+            of("clone", format!("pid {pid}")),
+            of("hook", format!("createRuntime[0] {bundle}/hook")),
+        ]);
+        (made.header.id, made.header.command) = (id.into(), "create".into());
+        made
+    }
+
     #[test]
-    fn two_names_are_no_difference() {
-        let of = |id: &str| {
-            let mut made = section(vec![event(Side::Parent, Sort::Step, "cgroup make", 0, 5)]);
-            made.header.id = id.into();
-            made.events[0].object = format!("/sys/fs/cgroup/{id}");
-            made
-        };
-        let text = compare(&[of("first")], &[of("second")], Paint::new(Color::Never)).unwrap();
-        assert!(text.contains("the same steps"), "{text}");
+    fn names_and_places_are_no_difference() {
+        let (before, after) = (create("first", "/srv/a", 17), create("second", "/tmp/b", 4711));
+        let text = compare(&[before], &[after], Paint::new(Color::Never)).unwrap();
+        assert!(text.contains("the same steps") && text.contains("create of `first`, then of `second`"), "{text}");
+        assert_eq!(replace("/b/bin /b/b", "/b", "BUNDLE"), "BUNDLE/bin BUNDLE/b");
+        assert_eq!(replace("/bin/x /b", "/b", "BUNDLE"), "/bin/x BUNDLE");
+        assert_eq!(without_pids("pid 12: of pid x, pid 3"), "pid PID: of pid x, pid PID");
+    }
+
+    #[test]
+    fn of_several_commands_each_is_compared_with_its_like() {
+        let mut other = create("second", "/tmp/b", 4711);
+        other.events.truncate(3);
+        let before = [create("first", "/srv/a", 17), create("second", "/tmp/b", 18)];
+        let text = compare(&before, &[other, create("first", "/srv/a", 3)], Paint::new(Color::Never)).unwrap();
+        let (first, second) = text.split_once("create of `second`:").unwrap();
+        assert!(first.contains("create of `first`:") && first.contains("the same steps"), "{text}");
+        assert!(second.contains("gone     create second: parent hook createRuntime[0] BUNDLE/hook"), "{text}");
     }
 }

@@ -1,10 +1,12 @@
 //! A trace as one HTML page: the ladder, a timeline, all that is known of each event. It needs no network, and without
 //! scripts it lacks only the search.
 
+use super::fold::{self, Row};
 use super::paint::{duration, safe};
 use super::read::Section;
-use super::summary::{Mark, Summary};
+use super::summary::{Failure, Mark, Summary};
 use super::text::{fds, name, side, sort, title, words};
+use super::time::Gap;
 use crate::protocol::event::{Event, Side, Sort};
 
 const STYLE: &str = include_str!("page.css");
@@ -31,7 +33,7 @@ const FILTER: &str = "<form id=\"filter\"><label><input type=\"checkbox\" id=\"m
 
 fn of_section(section: &Section) -> String {
     let summary = Summary::of(section);
-    let rows: String = (0..section.events.len()).filter(|i| !summary.is_echo(*i)).map(|i| row(&summary, i)).collect();
+    let rows: String = fold::rows(&summary, false).iter().map(|of| row(&summary, of)).collect();
     format!(
         "<section>\n<h1>{}</h1>\n{}{}<table class=\"ladder\"><thead><tr><th>at</th><th></th><th>parent</th><th></th>\
          <th>child</th></tr></thead><tbody>\n{rows}</tbody></table>\n</section>\n",
@@ -43,31 +45,41 @@ fn of_section(section: &Section) -> String {
 
 /// What a person looks for first.
 fn head(summary: &Summary<'_>) -> String {
-    let events = &summary.section.events;
     let mut text = String::from("<dl>");
-    text.push_str("<dt>slowest</dt>");
-    for (i, own) in &summary.slowest {
-        let class = if summary.slow(*i).is_some() { " class=\"slow\"" } else { "" };
-        let what = format!("{} {}", side(events[*i].side), name(&events[*i]));
-        let (own, share) = (duration(*own), summary.share(*own));
-        text.push_str(&format!("<dd{class}><b>{own}</b> {share}% {}</dd>", escape(&what)));
-    }
-    text.push_str("<dt>fallbacks</dt>");
+    let mut say = |word: &str, lines: Vec<(&str, String)>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("<dt>{word}</dt>"));
+        }
+        for (class, line) in lines {
+            text.push_str(&format!("<dd class=\"{class}\">{line}</dd>"));
+        }
+    };
+    let share = |us: u64, words: &str| format!("<b>{}</b> {}% {}", duration(us), summary.share(us), escape(words));
+    let none = |word: &str| vec![("", word.to_owned())];
+    let slowest = summary.slowest().into_iter().map(|(row, own)| {
+        let class = if matches!(summary.mark_of(&row), Mark::Slow(_)) { "slow" } else { "" };
+        (class, share(own, &format!("{} {}", fold::side(summary, &row), fold::label(summary, &row))))
+    });
+    let slowest: Vec<_> = slowest.collect();
+    say("slowest", if slowest.is_empty() { none("no step took long") } else { slowest });
+    say("waiting", summary.waits().iter().map(|(wait, words)| ("", share(wait.took_us, words))).collect());
+    let silence = |gap: &Gap| {
+        let from = gap.at_us.saturating_sub(summary.start) as f64 / 1000.0;
+        ("", share(gap.took_us, &format!("nothing recorded from {from:.3} ms on{}", summary.silence(*gap))))
+    };
+    say("gaps", summary.gaps.iter().map(silence).collect());
     let fallbacks = summary.fallbacks();
-    for event in &fallbacks {
-        text.push_str(&format!("<dd class=\"fallback\">{} {}</dd>", side(event.side), escape(&words(event))));
-    }
-    text.push_str(if fallbacks.is_empty() { "<dd>none</dd>" } else { "" });
-    text.push_str("<dt>error</dt>");
-    match summary.error() {
-        None => text.push_str("<dd>none</dd>"),
-        Some((step, last)) => {
-            let place = format!("{} {}", side(step.side), name(step));
-            text.push_str(&format!("<dd class=\"failed\"><b>{}</b></dd>", escape(&place)));
-            text.push_str(&format!("<dd class=\"failed\">{}</dd>", escape(&safe(&last.detail))));
-            if !last.why.is_empty() {
-                text.push_str(&format!("<dd>what to do: {}</dd>", escape(&safe(&last.why))));
+    let told = |event: &&Event| ("fallback", format!("{} {}", side(event.side), escape(&words(event))));
+    say("fallbacks", if fallbacks.is_empty() { none("none") } else { fallbacks.iter().map(told).collect() });
+    match summary.failure() {
+        None => say("error", none("none")),
+        Some(Failure { place, message, advice }) => {
+            let mut lines = vec![("failed", format!("<b>{}</b>", escape(&place)))];
+            lines.push(("failed", escape(&safe(message))));
+            if !advice.is_empty() {
+                lines.push(("", format!("what to do: {}", escape(&safe(advice)))));
             }
+            say("error", lines);
         }
     }
     text + "</dl>\n"
@@ -92,7 +104,7 @@ fn timeline(summary: &Summary<'_>) -> String {
         for (i, lane) in bars {
             let event = &summary.section.events[*i];
             let (left, width) = (x(event.at_us), (x(event.at_us + event.took_us) - x(event.at_us)).max(1.5));
-            let (y, class, height) = (top + lane * LINE, class(summary, *i), LINE - 2);
+            let (y, class, height) = (top + lane * LINE, class(summary.mark(*i)), LINE - 2);
             let tip = tip(event);
             text.push_str(&format!(
                 "<a href=\"#{}\"><rect class=\"{class}\" x=\"{left:.2}\" y=\"{y}\" width=\"{width:.2}\" \
@@ -140,13 +152,15 @@ fn lanes(summary: &Summary<'_>, side: Side) -> Vec<(usize, usize)> {
     lanes
 }
 
-fn class(summary: &Summary<'_>, index: usize) -> &'static str {
-    match summary.mark(index) {
+fn class(mark: Mark) -> &'static str {
+    match mark {
         Mark::None => "step",
         Mark::Slow(_) => "slow",
+        Mark::Gap(_) => "gap",
         Mark::Fallback => "fallback",
         Mark::Refused => "refused",
         Mark::Failed => "failed",
+        Mark::PassedOn => "passed",
     }
 }
 
@@ -155,24 +169,47 @@ fn anchor(summary: &Summary<'_>, index: usize) -> String {
     format!("e{}-{index}", summary.section.header.at_us)
 }
 
-fn row(summary: &Summary<'_>, index: usize) -> String {
-    let event = &summary.section.events[index];
-    let at = event.at_us.saturating_sub(summary.start) as f64 / 1000.0;
-    let mark = summary.mark(index).text();
-    let is_message = matches!(event.event, Sort::Send | Sort::Receive);
-    let class = if is_message { "message" } else { class(summary, index) };
-    let took = if event.took_us > 0 { duration(event.took_us) } else { String::new() };
-    let what = escape(&name(event));
-    let shown = format!("<details><summary>{what} <b>{took}</b></summary>{}</details>", fields(event));
-    let to_child = (event.event == Sort::Send) == (event.side == Side::Parent);
-    let cells = match (is_message, event.side) {
-        (true, _) if to_child => format!("<td></td><td class=\"arrow right\">{shown}</td><td></td>"),
-        (true, _) => format!("<td></td><td class=\"arrow left\">{shown}</td><td></td>"),
-        (_, Side::Parent) => format!("<td class=\"dot\">{shown}</td><td></td><td></td>"),
-        (_, Side::Child) => format!("<td></td><td></td><td class=\"dot\">{shown}</td>"),
+fn row(summary: &Summary<'_>, of: &Row) -> String {
+    let events = &summary.section.events;
+    let mark = summary.mark_of(of);
+    let took = Some(summary.took(of)).filter(|us| *us > 0).map(duration).unwrap_or_default();
+    let what = escape(&fold::label(summary, of));
+    let summed = format!("<summary>{what} <b>{took}</b></summary>");
+    let at = |us: u64| format!("{:.3}&nbsp;ms", us.saturating_sub(summary.start) as f64 / 1000.0);
+    let dot = |of: Side, shown: &str| match of {
+        Side::Parent => format!("<td class=\"dot\">{shown}</td><td></td><td></td>"),
+        Side::Child => format!("<td></td><td></td><td class=\"dot\">{shown}</td>"),
     };
-    let id = anchor(summary, index);
-    format!("<tr id=\"{id}\" class=\"{class}\"><td>{at:.3}&nbsp;ms</td><td class=\"mark\">{mark}</td>{cells}</tr>\n")
+    let (id, class, at, cells) = match of {
+        Row::Event(i) => {
+            let event = &events[*i];
+            let shown = format!("<details>{summed}{}</details>", fields(event));
+            let is_message = matches!(event.event, Sort::Send | Sort::Receive);
+            let to_child = (event.event == Sort::Send) == (event.side == Side::Parent);
+            let way = if to_child { "right" } else { "left" };
+            let cells = match is_message {
+                true => format!("<td></td><td class=\"arrow {way}\">{shown}</td><td></td>"),
+                false => dot(event.side, &shown),
+            };
+            let class = if is_message { "message" } else { class(mark) };
+            (anchor(summary, *i), class, at(event.at_us), cells)
+        }
+        Row::Run(run) => {
+            let within = |i: &usize| {
+                let (id, event) = (anchor(summary, *i), &events[*i]);
+                let (at, took, what) = (at(event.at_us), duration(event.took_us), escape(&name(event)));
+                format!("<details id=\"{id}\"><summary>{at} {what} <b>{took}</b></summary>{}</details>", fields(event))
+            };
+            let steps: String = run.iter().map(within).collect();
+            let (first, shown) = (&events[run[0]], format!("<details class=\"run\">{summed}{steps}</details>"));
+            (format!("{}-run", anchor(summary, run[0])), class(mark), at(first.at_us), dot(first.side, &shown))
+        }
+        Row::Gap(gap) => {
+            let cells = format!("<td></td><td class=\"silence\">{what} <b>{took}</b></td><td></td>");
+            (format!("{}-gap-{}", anchor(summary, 0), gap.at_us), class(mark), at(gap.at_us), cells)
+        }
+    };
+    format!("<tr id=\"{id}\" class=\"{class}\"><td>{at}</td><td class=\"mark\">{}</td>{cells}</tr>\n", mark.text())
 }
 
 /// Every field that says something.

@@ -2,12 +2,14 @@
 
 mod chrome;
 mod diff;
+mod fold;
 mod html;
 mod ladder;
 mod paint;
 mod read;
 mod summary;
 mod text;
+mod time;
 
 use std::path::PathBuf;
 
@@ -45,6 +47,9 @@ struct Show {
     /// Only this command: create, start, ...
     #[arg(long)]
     command: Option<String>,
+    /// In the drawing, a row for each step: else those that are alike and in a row are one
+    #[arg(long)]
+    all: bool,
     /// Colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     color: Color,
@@ -93,7 +98,7 @@ impl Show {
         let paint = Paint::new(self.color);
         let each = |draw: &dyn Fn(&Section) -> String| sections.iter().map(draw).collect::<String>();
         print(&match self.format {
-            Format::Ladder => each(&|section| ladder::draw(section, paint, paint::width())),
+            Format::Ladder => each(&|section| ladder::draw(section, paint, paint::width(), self.all)),
             Format::Text => each(&text::lines),
             Format::Json => read::json(&sections)?,
             Format::Chrome => chrome::json(&sections),

@@ -9,3 +9,8 @@ search.addEventListener("input", () => {
     row.classList.toggle("unfound", !words.every((word) => text.includes(word)));
   }
 });
+
+// A bar of the timeline may lead to a step within a folded row.
+const unfold = () => document.getElementById(location.hash.slice(1))?.closest(".run")?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+unfold();

@@ -50,11 +50,11 @@ impl Paint {
     }
 }
 
-/// The columns of the terminal: what COLUMNS says, else what standard output is, else 100.
+/// The columns of the terminal: what COLUMNS says, else what standard output is, else 80.
 pub(super) fn width() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
     let asked = || rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().map(|size| size.ws_col.into());
-    said.or_else(asked).filter(|width| *width > 0).unwrap_or(100)
+    said.or_else(asked).filter(|width| *width > 0).unwrap_or(80)
 }
 
 /// A text as a terminal may have it: what would be a command to it, or turn the line around, as an escape. Names are an
@@ -81,6 +81,23 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
     }
 }
 
+/// A text in lines of so many characters, cut at blanks. A word that is longer has a line of its own.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    // What is before the first word is an indent, and stays.
+    let indent = text.chars().take_while(|c| *c == ' ').count();
+    let mut lines = vec![text[..indent].to_owned()];
+    for word in text[indent..].split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        let fits = line.chars().count() + 1 + word.chars().count() <= width;
+        match line.trim().is_empty() {
+            true => line.push_str(word),
+            false if fits => line.push_str(&format!(" {word}")),
+            false => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 pub(super) fn duration(us: u64) -> String {
     match us {
         0..1000 => format!("{us} µs"),
@@ -97,6 +114,7 @@ mod tests {
     fn no_byte_is_a_command_to_a_terminal() {
         assert_eq!(safe("\x1b[31m\u{9b}a\tb\n\u{202e}é"), "\\u{1b}[31m\\u{9b}a\\tb\\n\\u{202e}é");
         assert_eq!(shorten("abc", 2), "a…");
+        assert_eq!(wrap("  12 ms  a longer-word b", 10), ["  12 ms  a", "longer-word", "b"]);
         assert_eq!(duration(1_500), "1.50 ms");
     }
 }

@@ -46,6 +46,8 @@ fn parse(text: &str) -> Result<Vec<Section>> {
         let event = serde_json::from_str(line).map_err(|e| bad(format!("it is no event of a trace: {e}")))?;
         sections.last_mut().ok_or_else(|| bad("an event before any header".into()))?.events.push(event);
     }
+    // They were written so; who has edited a file may have not.
+    sections.iter_mut().for_each(|section| section.events.sort_by_key(|event| event.at_us));
     Ok(sections)
 }
 

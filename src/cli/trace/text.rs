@@ -12,6 +12,7 @@ pub(super) fn lines(section: &Section) -> String {
         let at = event.at_us.saturating_sub(summary.start) as f64 / 1000.0;
         let mark = match summary.mark(i) {
             Mark::Slow(share) => format!(" (slow: {share}%)"),
+            Mark::PassedOn => " (passed on)".into(),
             _ => String::new(),
         };
         let (side, sort) = (side(event.side), sort(event.event));

@@ -112,6 +112,21 @@ impl Proc {
         rustix::fs::openat(&dir, name, flags, Mode::empty()).context(doing)
     }
 
+    /// Which namespace a process is in: equal for the same one alone. None where this process may not look, or the kernel has
+    /// none of the type.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn namespace(&self, pid: i32, name: &str) -> Result<Option<(u64, u64)>> {
+        let doing = || format!("stat `/proc/{pid}/ns/{name}`");
+        let dir = self.open_file(&format!("{pid}/ns"), OFlags::PATH | OFlags::DIRECTORY).context(doing)?;
+        match rustix::fs::statat(&dir, name, AtFlags::empty()) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::call(doing(), errno)),
+        }
+    }
+
     /// Opens the root directory of a process by its link.
     ///
     /// # Errors

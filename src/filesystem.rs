@@ -3,8 +3,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::Filesystem;
@@ -49,7 +50,7 @@ pub(crate) fn finish(context: BorrowedFd<'_>, fs: &Filesystem, attrs: Attrs) -> 
 }
 
 fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Errno)> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
+    use crate::kernel::rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
     let named = |what: &str| format!("fsconfig `{what}`");
     fsconfig_set_string(context, "source", &*fs.source).map_err(|e| (named("source"), e))?;
     // `silent` is about what mount(2) prints to the kernel's log, which this call does not.

@@ -29,6 +29,7 @@ mod filesystem;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod hooks;
+mod kernel;
 pub mod lint;
 mod mountinfo;
 mod node;

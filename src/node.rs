@@ -2,7 +2,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 
 use crate::error::{Context, Result};
 use crate::plan::devices::{DevicePlan, NodeKind};

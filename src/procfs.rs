@@ -8,9 +8,10 @@
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags};
-use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{AtFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, StatxFlags};
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Context, Error, Result};
 
@@ -109,6 +110,21 @@ impl Proc {
         let dir = self.open_file(&format!("{who}/ns"), OFlags::PATH | OFlags::DIRECTORY).context(doing)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         rustix::fs::openat(&dir, name, flags, Mode::empty()).context(doing)
+    }
+
+    /// Which namespace a process is in: equal for the same one alone. None where this process may not look, or the kernel has
+    /// none of the type.
+    ///
+    /// # Errors
+    /// The call and the path.
+    pub(crate) fn namespace(&self, pid: i32, name: &str) -> Result<Option<(u64, u64)>> {
+        let doing = || format!("stat `/proc/{pid}/ns/{name}`");
+        let dir = self.open_file(&format!("{pid}/ns"), OFlags::PATH | OFlags::DIRECTORY).context(doing)?;
+        match rustix::fs::statat(&dir, name, AtFlags::empty()) {
+            Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+            Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::call(doing(), errno)),
+        }
     }
 
     /// Opens the root directory of a process by its link.

@@ -5,12 +5,14 @@
 
 #[macro_use]
 mod common;
+#[path = "hostile/in_exec.rs"]
+mod in_exec;
+#[path = "hostile/liar.rs"]
+mod liar;
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use common::case::Case;
 use common::console::ConsoleSocket;
@@ -20,105 +22,17 @@ use tandem::parent::create::create;
 use tandem::parent::lifecycle;
 use tandem::parent::request::Request;
 use tandem::parent::trace::TraceFile;
-use tandem::protocol::channel::{Channel, Received};
-use tandem::protocol::message::Wire;
-use tandem::protocol::recording::FdKind;
-use tandem::protocol::{Kind, ToChild, ToParent, codec};
+use tandem::protocol::Kind;
+use tandem::protocol::sequence::Direction;
 use tandem::state::StateRoot;
-
-/// What the child does, a line a deed; in the working directory, for its environment is empty.
-const SCRIPT: &str = "script";
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [tandem::CHILD_IMAGE_NAME, socket] => hostile(socket.parse().expect("a socket")),
+        [tandem::CHILD_IMAGE_NAME, socket] => liar::hostile(socket.parse().expect("a socket")),
         [_, "--parent", id, how] => std::process::exit(parent(id, how)),
         _ => tests(&args[1..]),
     }
-}
-
-// The child.
-
-fn hostile(socket: i32) {
-    let channel = Channel::from_socket(tandem::sys::exec::inherited(socket).expect("the sync socket"));
-    for deed in fs::read_to_string(SCRIPT).expect("a script").lines() {
-        let words: Vec<&str> = deed.split_ascii_whitespace().collect();
-        match words[..] {
-            ["hear", kind] => hear(&channel, kind),
-            ["say", what, ref fds @ ..] => {
-                let fds: Vec<OwnedFd> = fds.iter().map(|kind| fd(kind)).collect();
-                let frame = codec::encode(&message(what)).expect("encodes");
-                // The parent may have hung up by now.
-                let _ = channel.send_raw(&frame, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>());
-            }
-            ["many", what] => {
-                let one = fd("file");
-                let frame = codec::encode(&message(what)).expect("encodes");
-                let _ = channel.send_raw(&frame, &[one.as_fd(); codec::FDS_CAP]);
-            }
-            ["bytes", hex] => {
-                let bytes = (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).expect("hex"));
-                let _ = channel.send_raw(&bytes.collect::<Vec<_>>(), &[]);
-            }
-            ["oversize"] => drop(channel.send_raw(&vec![0; codec::FRAME_CAP + 1], &[])),
-            ["flood", what] => {
-                let frame = codec::encode(&message(what)).expect("encodes");
-                while channel.send_raw(&frame, &[]).is_ok() {}
-            }
-            ["deaf"] => rustix::net::shutdown(channel.socket(), rustix::net::Shutdown::Read).expect("shutdown"),
-            ["linger"] => drop(Command::new("/bin/sleep").arg("1000").spawn().expect("sleep")),
-            ["stall"] => std::thread::sleep(Duration::from_secs(1000)),
-            ["die"] => {
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("kill")
-            }
-            _ => panic!("no deed: {deed}"),
-        }
-    }
-}
-
-/// Reads until a message of this kind, or the last part of one, has come.
-fn hear(channel: &Channel, kind: &str) {
-    loop {
-        match channel.receive::<ToChild>() {
-            Ok(Received::Message(message, fds, _)) => {
-                // Kept: the socket on which `start` calls, too.
-                std::mem::forget(fds);
-                if message.kind().name() == kind && message.is_last() {
-                    return;
-                }
-            }
-            _ => std::process::exit(3),
-        }
-    }
-}
-
-fn message(what: &str) -> ToParent {
-    match what {
-        "UsernsCreated" => ToParent::UsernsCreated,
-        "NamespacesReady" => ToParent::NamespacesReady,
-        "RootfsReady" => ToParent::RootfsReady,
-        "Console" => ToParent::Console,
-        "Ready" => ToParent::Ready,
-        "Executing" => ToParent::Executing,
-        "Listener" => ToParent::Listener,
-        "Trace" => ToParent::Trace(vec![]),
-        "Forked" => ToParent::Forked { pid: 1 },
-        "Forked:self" => ToParent::Forked { pid: outer_pid() },
-        "Forked:negative" => ToParent::Forked { pid: -1 },
-        _ => panic!("no message: {what}"),
-    }
-}
-
-/// This process's number on the host, whose procfs is still mounted.
-fn outer_pid() -> i32 {
-    let link = fs::read_link("/proc/self").expect("/proc/self");
-    link.to_str().and_then(|pid| pid.parse().ok()).expect("a pid")
-}
-
-fn fd(kind: &str) -> OwnedFd {
-    let kind = FdKind::ALL.into_iter().find(|k| format!("{k:?}").eq_ignore_ascii_case(kind));
-    kind.expect("a kind of fd").stand_in().expect("a stand-in")
 }
 
 // The parent: what `tandem create` and `tandem run` do, with this program as the child.
@@ -131,9 +45,18 @@ fn parent(id: &str, how: &str) -> i32 {
     let request = Request::new(id, Path::new("bundle"), &state, &trace);
     let console = Path::new("console.sock");
     let console_socket = console.exists().then_some(console);
+    if how == "exec" {
+        let result = in_exec::exec(id, &state, console.exists().then_some(console), &trace);
+        println!("fds left: {}", open() - before);
+        return told(result);
+    }
     let result = create(&Request { start_at_once: how == "run", console_socket, ..request }).map(drop);
     let result = result.and_then(|()| if how == "start" { lifecycle::start(&state, id, &trace) } else { Ok(()) });
     println!("fds left: {}", open() - before);
+    told(result)
+}
+
+fn told(result: tandem::error::Result<()>) -> i32 {
     match result {
         Ok(()) => 0,
         Err(error) => {
@@ -146,7 +69,7 @@ fn parent(id: &str, how: &str) -> i32 {
 // The tests.
 
 fn with_script(case: &Case, how: &str, script: &[&str]) -> Outcome {
-    fs::write(case.path(SCRIPT), script.join("\n")).unwrap();
+    fs::write(case.path(liar::SCRIPT), script.join("\n")).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--parent", &case.id, how]).current_dir(case.path("")).env("TANDEM_TEST", &case.id);
     command.env("TANDEM_CHILD_TIMEOUT", "2").stdin(std::process::Stdio::null());
@@ -182,42 +105,40 @@ const HONEST: [(&str, &str); 5] = [
     ("say Executing", "Executing"),
 ];
 
-const KINDS: [Kind; 8] = [
-    Kind::UsernsCreated,
-    Kind::Forked,
-    Kind::NamespacesReady,
-    Kind::RootfsReady,
-    Kind::Console,
-    Kind::Ready,
-    Kind::Executing,
-    Kind::Listener,
-];
-
-fn every_message_in_every_state() {
-    let (case, _console) = busy("order");
-    for at in 0..=HONEST.len() {
-        let awaited = HONEST.get(at).map_or("the end", |(_, kind)| kind);
-        for kind in KINDS.iter().map(|k| k.name()).filter(|kind| *kind != awaited) {
+/// Each message in each state of a conversation where it is not awaited: the script, and what the parent says of it.
+fn out_of_order(honest: &[(&str, &str)], mut refuses: impl FnMut(&[&str], &str)) {
+    for at in 0..=honest.len() {
+        let awaited = honest.get(at).map_or("the end", |(_, kind)| kind);
+        for kind in Kind::of(Direction::ToParent).map(Kind::name).filter(|kind| *kind != awaited) {
             let mut script = vec!["hear Plan"];
-            script.extend(HONEST[..at].iter().map(|(deed, _)| *deed));
+            script.extend(honest[..at].iter().map(|(deed, _)| *deed));
             let fds = if ["Console", "Listener"].contains(&kind) { " terminal" } else { "" };
             let lie = format!("say {kind}{fds}");
             script.extend([&lie, "stall"]);
-            refuses(&case, "run", &script, &[&format!("expected {awaited}, got {kind}")]);
+            refuses(&script, &format!("expected {awaited}, got {kind}"));
         }
     }
 }
 
+/// The same of a child that falls silent.
+fn silent(honest: &[(&str, &str)], mut refuses: impl FnMut(&[&str], &str)) {
+    for at in 0..=honest.len() {
+        let awaited = honest.get(at).map_or("the end", |(_, kind)| kind);
+        let mut script = vec!["hear Plan"];
+        script.extend(honest[..at].iter().map(|(deed, _)| *deed));
+        script.push("stall");
+        refuses(&script, &format!("wait for {awaited}: the other side stalled for 2s"));
+    }
+}
+
+fn every_message_in_every_state() {
+    let (case, _console) = busy("order");
+    out_of_order(&HONEST, |script, why| refuses(&case, "run", script, &[why]));
+}
+
 fn a_child_that_stalls_in_any_state_is_killed_in_time() {
     let (case, _console) = busy("stall");
-    for at in 0..=HONEST.len() {
-        let awaited = HONEST.get(at).map_or("the end", |(_, kind)| kind);
-        let mut script = vec!["hear Plan"];
-        script.extend(HONEST[..at].iter().map(|(deed, _)| *deed));
-        script.push("stall");
-        let parts = [&format!("wait for {awaited}: the other side stalled for 2s"), "killed", "TANDEM_CHILD_TIMEOUT"];
-        refuses(&case, "run", &script, &parts);
-    }
+    silent(&HONEST, |script, why| refuses(&case, "run", script, &[why, "killed", "TANDEM_CHILD_TIMEOUT"]));
 }
 
 fn a_child_that_does_not_read_its_plan_is_killed_in_time() {
@@ -291,9 +212,60 @@ fn a_process_that_is_not_its_own_is_not_believed() {
     }
 }
 
+fn a_process_in_other_namespaces_than_planned_is_not_believed() {
+    let mut case = Case::new("elsewhere");
+    case.alter(|c| {
+        common::bundle::user_namespace(c, 100_000);
+        common::bundle::namespace(c, "time", None);
+        c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 5}});
+    });
+    let refused = |case: &Case, deeds: &[&str], kind: &str| {
+        let script = [&["hear Plan"], deeds, &["fork", "say Forked:forked", "stall"]].concat();
+        let why = format!("in another {kind} namespace than planned");
+        refuses(case, "create", &script, &["as its process, which is", &why]);
+    };
+    // The plan has a new pid namespace for it, and the user namespace that it is in.
+    refused(&case, &[], "pid");
+    refused(&case, &["unshare user", "unshare pid"], "user");
+
+    let other = Case::new("joined");
+    let joined = format!("/proc/{}/ns/pid", other.running());
+    let mut case = Case::new("notjoined");
+    case.alter(|c| {
+        common::bundle::user_namespace(c, 100_000);
+        common::bundle::namespace(c, "pid", Some(&joined));
+    });
+    refused(&case, &["unshare user", "say UsernsCreated", "hear Begin", "unshare pid"], "pid");
+    other.delete_by_force();
+    other.nothing_left("a container whose pid namespace was to be joined");
+}
+
+fn what_is_no_seccomp_listener_is_not_handed_over() {
+    let mut case = Case::new("listener");
+    let agent = case.text("agent");
+    case.alter(|c| {
+        c["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            "listenerPath": agent,
+        });
+    });
+    let receiver = std::os::unix::net::UnixListener::bind(case.path("agent")).unwrap();
+    let kinds = ["directory", "socket", "file", "pipe", "device", "anonymous", "terminal"];
+    for kind in kinds.into_iter().chain(["memory-by-name", "file-by-name"]) {
+        let lie = format!("say Listener {kind}");
+        let script = ["hear Plan", "say NamespacesReady", "say Ready", "hear Release", "say Executing", &lie, "stall"];
+        refuses(&case, "run", &script, &["the child sent", "in place of the seccomp listener"]);
+        let (mut receiver, _) = receiver.accept().unwrap();
+        let mut told = vec![];
+        std::io::Read::read_to_end(&mut receiver, &mut told).unwrap();
+        assert!(told.is_empty(), "the receiver was told {told:?}");
+    }
+}
+
 /// Runs those whose names hold a given word, as libtest does: a thread each is not needed.
 fn tests(args: &[String]) {
-    let all: [(&str, fn()); 9] = [
+    let all: [(&str, fn()); 14] = [
         ("every_message_in_every_state", every_message_in_every_state),
         ("a_child_that_stalls_in_any_state_is_killed_in_time", a_child_that_stalls_in_any_state_is_killed_in_time),
         (
@@ -309,6 +281,14 @@ fn tests(args: &[String]) {
         ("a_child_that_dies_or_sends_garbage_is_told_apart", a_child_that_dies_or_sends_garbage_is_told_apart),
         ("what_it_has_started_ends_with_it", what_it_has_started_ends_with_it),
         ("a_process_that_is_not_its_own_is_not_believed", a_process_that_is_not_its_own_is_not_believed),
+        (
+            "a_process_in_other_namespaces_than_planned_is_not_believed",
+            a_process_in_other_namespaces_than_planned_is_not_believed,
+        ),
+        ("what_is_no_seccomp_listener_is_not_handed_over", what_is_no_seccomp_listener_is_not_handed_over),
+        ("exec_every_message_in_every_state", in_exec::every_message_in_every_state),
+        ("exec_a_child_that_stalls_in_any_state_is_killed", in_exec::a_child_that_stalls_in_any_state_is_killed),
+        ("exec_wrong_fds_are_named_and_closed", in_exec::wrong_fds_are_named_and_closed),
     ];
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     if args.iter().any(|arg| arg == "--list") {

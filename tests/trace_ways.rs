@@ -200,3 +200,29 @@ fn two_starts_are_compared() {
     );
     case.call(&["trace", "diff", "--command", "exec", &before, &after]).refused_with(&["exec", "run"]);
 }
+
+#[test]
+fn what_a_child_had_said_before_it_was_killed_is_there_and_the_error() {
+    tandem_only!("a trace");
+    let mut case = case!("tracekilled");
+    case.args(&["true"]);
+    case.alter(|c| {
+        mount(c, "/before", "tmpfs", "tmpfs", &[]);
+        // Of the state on its standard input.
+        let kill = r#"kill -KILL $(sed 's/.*"pid":\([0-9]*\).*/\1/')"#;
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", kill]}]});
+    });
+    let file = case.text("trace");
+    case.globals = vec!["--trace".into(), file.clone()];
+    case.run().refused_with(&["the child was killed"]);
+    let lines = lines(&file);
+    let of_child = |name: &str| named(&lines, name).into_iter().filter(|l| l["side"] == "child").count();
+    assert!(of_child("mount") > 0 && of_child("namespaces") == 1, "its steps up to then: {lines:#?}");
+    let heard = named(&lines, "RootfsReady").into_iter().filter(|l| l["event"] == "receive" && l["side"] == "parent");
+    assert_eq!(heard.count(), 1, "its last word");
+    assert_eq!(of_child("change root"), 0, "it got no further");
+    let error = lines.last().expect("an event");
+    assert!(error["event"] == "error" && error["side"] == "parent", "the error is last: {error}");
+    assert!(error.to_string().contains("the child was killed"), "{error}");
+    case.nothing_left("a child that was killed");
+}

@@ -10,11 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use crate::kernel::rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
-use crate::sys::identity;
+use crate::kernel::sys::identity;
 
 /// How many symlinks one path may go through; the kernel's own limit.
 const MAX_SYMLINKS: usize = 40;

@@ -1,7 +1,7 @@
 //! The five capability sets; capabilities(7).
 
-use rustix::io::Errno;
-use rustix::thread::{
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
 };

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::mounts::{Destination, Mounter};
 use super::tree::Changes;
 use crate::error::{Context, Result};
+use crate::kernel::rustix;
 use crate::plan::mounts::{CgroupEntry, CgroupV1, Filesystem};
 use crate::plan::options::{Attrs, attr};
 

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{MountFlags, UnmountFlags};
 
 use super::attach::{Target, name};
 use super::mounts::Mounter;

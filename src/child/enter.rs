@@ -7,20 +7,21 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::CloneFlags;
-use rustix::fs::CWD;
-use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, UnmountFlags};
+use crate::kernel::nix::sched::CloneFlags;
+use crate::kernel::rustix::fs::CWD;
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{OpenTreeFlags, UnmountFlags};
+use crate::kernel::{nix, rustix};
 
 use super::ChildSession;
 use super::attach::Places;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys::mount::OPEN_TREE_NAMESPACE;
 use crate::plan::options::Propagation;
 use crate::plan::{ChildPlan, ContainerPlan};
 use crate::procfs::Proc;
-use crate::sys::mount::OPEN_TREE_NAMESPACE;
 
 /// Enters a namespace of the root that the parent has sent. Returns the root mount. From here on no path of the host is
 /// left: what the parent could not send can't be had.

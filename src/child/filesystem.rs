@@ -3,7 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::mount::MountFlags;
+use crate::kernel::rustix;
+use crate::kernel::rustix::mount::MountFlags;
 
 use super::attach::Places;
 use super::legacy;

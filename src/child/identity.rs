@@ -4,17 +4,18 @@ use std::ffi::CString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FileType, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{Access, FileType, Mode, OFlags};
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::process::{Gid, Uid};
 
 use super::terminal::Terminal;
 use super::{ChildSession, capabilities};
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys;
 use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, UserPlan, capability_names};
 use crate::protocol::event::About;
-use crate::sys;
 
 /// Where programs are looked for when the environment has no PATH.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -116,7 +117,9 @@ fn stay_inside(cwd: &str) -> Result<()> {
 }
 
 fn change_ids(user: &UserPlan) -> Result<()> {
-    use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    use crate::kernel::rustix::thread::{
+        set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    };
     let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match if user.keep_groups { Ok(()) } else { set_thread_groups(&groups) } {
         Ok(()) => {}

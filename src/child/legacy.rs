@@ -4,8 +4,9 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
+use crate::kernel::rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::mountinfo::Mount;

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use crate::kernel::rustix::io::Errno;
 
 use super::ChildSession;
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys;
 use crate::protocol::ToParent;
 use crate::protocol::channel::Channel;
-use crate::sys;
 
 /// The thread that will send the listener.
 pub(super) struct Messenger {
@@ -33,7 +33,7 @@ const WAITS: i32 = -1;
 /// Starts the thread.
 pub(super) fn messenger() -> Result<Messenger> {
     let (orders, wanted) = channel();
-    std::thread::Builder::new()
+    crate::kernel::thread::Builder::new()
         .stack_size(64 * 1024)
         .spawn(move || deliver(&wanted))
         .context(|| "start the thread that hands over the seccomp listener")?;
@@ -46,7 +46,7 @@ fn deliver(wanted: &Receiver<Channel>) {
     let listener = loop {
         match LISTENER.get() {
             Some(listener) => break listener,
-            None => std::thread::sleep(Duration::from_micros(20)),
+            None => crate::kernel::thread::sleep(Duration::from_micros(20)),
         }
     };
     let sent = channel.send(&ToParent::Listener, &[listener.as_fd()]);

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::UnmountFlags;
 
 use super::attach::{Places, Target, file_type};
 use super::tree::{self, Changes};

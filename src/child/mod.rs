@@ -29,6 +29,7 @@ use std::os::fd::RawFd;
 
 use crate::error::{Context, Error, Result};
 use crate::hooks::Output;
+use crate::kernel::rustix;
 use crate::plan::{ChildPlan, ContainerPlan};
 use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
@@ -44,7 +45,7 @@ use start::Last;
 
 /// Runs the child image. `socket` is the number of the sync socket. Returns only on failure, with the exit code.
 pub fn main(socket: RawFd) -> i32 {
-    let Some(socket) = crate::sys::exec::inherited(socket) else {
+    let Some(socket) = crate::kernel::sys::exec::inherited(socket) else {
         eprintln!("tandem: the child image is started by tandem itself, with a sync socket");
         return 1;
     };
@@ -69,7 +70,7 @@ fn guard_self() -> Result<()> {
 }
 
 /// All steps, in their order.
-fn run(session: &mut ChildSession) -> Result<Infallible> {
+pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let plan = session.receive_plan(|plan: &ChildPlan| plan.shape)?;
     if plan.trace {
         session.recorder.turn_on(0);
@@ -150,9 +151,9 @@ fn run_create_container_hooks(container: &ContainerPlan, proc: &Proc, output: &O
     if container.create_container_hooks.is_empty() {
         return Ok(());
     }
-    let state = crate::hooks::state_json(&container.state, "creating", proc.own_pid()?);
+    let state = crate::kernel::hooks::state_json(&container.state, "creating", proc.own_pid()?);
     let hooks = &container.create_container_hooks;
-    crate::hooks::run("createContainer", hooks, &state, Some(&container.rootfs), output)
+    crate::kernel::hooks::run("createContainer", hooks, &state, Some(&container.rootfs), output)
 }
 
 /// An error of the kernel about an object, in the words of this directory's files.

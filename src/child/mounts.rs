@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{FileType, Mode, OFlags};
+use crate::kernel::rustix::io::Errno;
 
 use super::attach::file_type;
 use super::rootfs::Root;
@@ -12,6 +13,7 @@ use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use super::{ChildSession, cgroup_v1, filesystem, legacy, revealing};
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys;
 use crate::plan::ContainerPlan;
 use crate::plan::mounts::{Bind, Filesystem, MountPlan, What};
 use crate::plan::options::{Attrs, Propagation, attr};
@@ -19,7 +21,6 @@ use crate::plan::sources::ONE_OF_A_LOCKED_TREE;
 use crate::procfs::Proc;
 use crate::protocol::event::About;
 use crate::protocol::journal;
-use crate::sys;
 
 /// A file system that is not attached yet, or the reason to make it by path.
 enum Made {

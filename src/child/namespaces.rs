@@ -1,16 +1,17 @@
 //! Joins and makes the namespaces that the clone did not.
 
-use nix::sched::CloneFlags;
-use rustix::process::Signal;
+use crate::kernel::nix::sched::CloneFlags;
+use crate::kernel::rustix::process::Signal;
+use crate::kernel::{nix, rustix};
 
 use super::ChildSession;
 use crate::error::{Context, Error, Result};
 use crate::hooks::Output;
+use crate::kernel::sys::clone::{Forked, fork_sibling};
 use crate::plan::ChildPlan;
 use crate::plan::namespaces::flag;
 use crate::procfs::Proc;
 use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
-use crate::sys::clone::{Forked, fork_sibling};
 
 /// Enters all of them, but a mount namespace that is entered with the root. On return this process is the one that becomes
 /// the payload, and has the procfs that the parent trusts.
@@ -56,7 +57,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
         session.recorder.turn_on(ours.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us));
     }
     if ours.loopback {
-        crate::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;
+        crate::kernel::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;
     }
     session.recorder.step("namespaces", since, || describe(plan));
     session.send(ToParent::NamespacesReady, &[])?;
@@ -64,7 +65,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
 }
 
 fn set_dumpable(on: bool) -> Result<()> {
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    use crate::kernel::rustix::process::{DumpableBehavior, set_dumpable_behavior};
     let behavior = if on { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
     set_dumpable_behavior(behavior).context(|| "prctl PR_SET_DUMPABLE")
 }
@@ -100,8 +101,8 @@ fn unshare(flags: u32) -> Result<()> {
 /// Becomes user and group 0 of the user namespace just entered, which gives its full capabilities a name. A namespace
 /// that maps no 0 leaves the ids as they are: the capabilities come from having entered.
 fn become_root(keep_groups: bool) -> Result<()> {
-    use rustix::io::Errno;
-    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    use crate::kernel::rustix::io::Errno;
+    use crate::kernel::rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
     match if keep_groups { Ok(()) } else { set_thread_groups(&[]) } {
         // setgroups may be denied in a user namespace of an ordinary user; the groups are then its own.

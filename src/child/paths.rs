@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::FileType;
-use rustix::mount::MountFlags;
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::FileType;
+use crate::kernel::rustix::mount::MountFlags;
 
 use super::attach::{Target, file_type};
 use super::rootfs::Root;

@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 
-use rustix::io::Errno;
+use crate::kernel::rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys;
 use crate::plan::process::{ProcessPlan, RlimitPlan};
 use crate::procfs::Proc;
-use crate::sys;
 
 /// Sets what is set before the user changes. A session of its own comes with the terminal.
 pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {

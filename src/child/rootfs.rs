@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{CWD, Mode, OFlags};
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use super::attach::Places;
 use super::slots::{Opened, Slots};

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use rustix::mount::OpenTreeFlags;
+use crate::kernel::rustix;
+use crate::kernel::rustix::mount::OpenTreeFlags;
 
 use super::ChildSession;
 use crate::error::{Context, Error, Result};

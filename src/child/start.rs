@@ -5,19 +5,20 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::net::SocketFlags;
+use crate::kernel::rustix::net::SocketFlags;
+use crate::kernel::{nix, rustix};
 
 use super::ChildSession;
 use super::identity::Start;
 use super::listener::{self, Messenger};
 use crate::error::{Context, Error, Result};
 use crate::hooks::Output;
+use crate::kernel::sys;
 use crate::plan::ChildPlan;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
-use crate::sys;
 
 /// What the last steps need that was had earlier.
 pub(super) struct Last {
@@ -78,7 +79,7 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
     let deadline = Instant::now() + PATIENCE;
     let size = || rustix::termios::tcgetwinsize(rustix::stdio::stdin()).map_or((0, 0), |w| (w.ws_row, w.ws_col));
     while size() == (0, 0) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+        crate::kernel::thread::sleep(Duration::from_millis(1));
     }
     session.recorder.step("terminal size", since, || {
         let (rows, columns) = size();
@@ -89,9 +90,9 @@ fn await_terminal_size(session: &mut ChildSession, plan: &ChildPlan) {
 fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: Start, last: Last) -> Result<Infallible> {
     session.recorder.doing("hooks");
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
-        let state = crate::hooks::state_json(&container.state, "created", own_pid);
+        let state = crate::kernel::hooks::state_json(&container.state, "created", own_pid);
         let hooks = &container.start_container_hooks;
-        crate::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
+        crate::kernel::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
     }
     session.recorder.doing("execve");
     await_terminal_size(session, plan);

@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use crate::kernel::rustix;
+use crate::kernel::rustix::fs::OFlags;
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::pty::OpenptFlags;
+use crate::kernel::rustix::termios::Winsize;
 
 use super::attach::Places;
 use super::rootfs::Root;

@@ -2,16 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use crate::kernel::rustix;
+use crate::kernel::rustix::io::Errno;
+use crate::kernel::rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::legacy;
 use crate::error::{Context, Error, Result};
+use crate::kernel::sys::mount::{MountAttr, mount_setattr};
 use crate::plan::options::{Attrs, Propagation, attr};
 use crate::plan::strategy::MountApi;
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
-use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// `open_tree(fd, "", OPEN_TREE_CLONE)`: a detached copy of the mount at an fd, with all below it or not.
 pub(super) fn clone(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {

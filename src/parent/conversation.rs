@@ -6,13 +6,14 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::console::Console;
+use super::handover::Origin;
 use super::namespaces::Joined;
 use super::patience;
 use super::receiver::{self, Receiver};
-use super::spawn::{Child, Origin};
+use super::spawn::Child;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::hooks::Output;
-use crate::plan::namespaces::{IdMaps, flag};
+use crate::plan::namespaces::IdMaps;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::{ChildPlan, hooks};
 use crate::procfs::Proc;
@@ -57,14 +58,12 @@ pub(super) struct Conversation<'a> {
     namespaces_ready: bool,
     /// Of a child that will hand over to another process.
     origin: Option<Origin>,
-    /// It joins a pid namespace.
-    joins_pid: bool,
 }
 
 impl<'a> Conversation<'a> {
     /// With a child that was just started.
     pub(super) fn with(child: Child, session: ParentSession, proc: &'a Proc) -> Conversation<'a> {
-        Conversation { session, child, proc, namespaces_ready: false, origin: None, joins_pid: false }
+        Conversation { session, child, proc, namespaces_ready: false, origin: None }
     }
 
     /// The plan, the namespaces to join, the id maps; then the child may begin.
@@ -81,8 +80,7 @@ impl<'a> Conversation<'a> {
         }
         if plan.shape.forks {
             // Before it has the plan it can't be gone, unless it failed.
-            self.origin = Some(self.child.origin(self.proc)?);
-            self.joins_pid = joined.iter().any(|j| j.flags & flag::PID != 0);
+            self.origin = Some(Origin::of(self.child.pid, plan, joined, self.proc)?);
         }
         self.session.send_plan(plan)?;
         if plan.shape.joins {
@@ -92,6 +90,7 @@ impl<'a> Conversation<'a> {
         }
         if plan.shape.late_userns {
             self.session.expect(Kind::UsernsCreated)?;
+            self.origin.as_mut().map_or(Ok(()), |origin| origin.made_userns(self.proc))?;
             if let Some(maps) = late {
                 self.write_id_maps(maps)?;
             }
@@ -139,10 +138,9 @@ impl<'a> Conversation<'a> {
             let ToParent::Forked { pid } = message else {
                 return Err(Error::system("Forked names no process"));
             };
-            let makes_pid = usize::from(plan.namespaces.unshare & flag::PID != 0);
-            let deeper = (!self.joins_pid).then_some(makes_pid);
             let origin = self.origin.as_ref().ok_or_else(|| Error::system("the child handed over before it began"))?;
-            self.child.handed_over(pid, origin, deeper, self.proc)?;
+            origin.check(pid, self.proc)?;
+            self.child.handed_over(pid)?;
         }
         self.session.expect(Kind::NamespacesReady)?;
         self.namespaces_ready = true;

@@ -12,6 +12,7 @@ pub mod create;
 pub mod exec;
 pub(crate) mod filter;
 pub mod foreground;
+mod handover;
 pub(crate) mod idmap;
 mod image;
 mod instances;

@@ -16,11 +16,16 @@ use crate::protocol::event::{About, Recorder};
 pub(super) struct Joined {
     pub(super) flags: u32,
     pub(super) fd: OwnedFd,
+    /// Of a pidfd: whose it is.
+    pub(super) process: Option<i32>,
 }
 
 /// Opens the namespaces to join and checks what each is.
 pub(super) fn open(joins: &[Join]) -> Result<Vec<Joined>> {
-    joins.iter().map(|join| Ok(Joined { flags: join.flag, fd: open_one(join.flag, &join.path)? })).collect()
+    joins
+        .iter()
+        .map(|join| Ok(Joined { flags: join.flag, fd: open_one(join.flag, &join.path)?, process: None }))
+        .collect()
 }
 
 pub(super) fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
@@ -42,7 +47,7 @@ pub(super) fn of_process(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined
         .ok_or(Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
     match by_pidfd {
-        Ok(fd) => Ok(vec![Joined { flags, fd }]),
+        Ok(fd) => Ok(vec![Joined { flags, fd, process: Some(pid) }]),
         Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags, proc),
         Err(errno) => Err(Error::call(format!("pidfd_open {pid}"), errno)),
     }
@@ -52,7 +57,11 @@ fn one_by_one(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
     // The user namespace first, for the rights over the others; the mount namespace last.
     let order = [flag::USER, flag::CGROUP, flag::UTS, flag::IPC, flag::NET, flag::PID, flag::TIME, flag::MOUNT];
     let wanted = order.into_iter().filter(|f| flags & f != 0);
-    wanted.map(|flag| Ok(Joined { flags: flag, fd: proc.open_namespace(&pid.to_string(), proc_name(flag))? })).collect()
+    wanted
+        .map(|flag| {
+            Ok(Joined { flags: flag, fd: proc.open_namespace(&pid.to_string(), proc_name(flag))?, process: None })
+        })
+        .collect()
 }
 
 /// Namespaces that a process sets only for its children, set for the time of the clone. Hooks that run later are

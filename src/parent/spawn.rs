@@ -9,11 +9,9 @@ use rustix::process::WaitOptions;
 
 use super::image::Image;
 use crate::error::{Context, Error, Result};
-use crate::procfs::Proc;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{About, Recorder};
 use crate::protocol::journal;
-use crate::state::ProcessId;
 use crate::sys::clone::{Spawn, Spawned, spawn};
 
 /// What decides how the child is started.
@@ -35,14 +33,6 @@ pub(super) struct Child {
     /// The process that is or will be the payload.
     pub(super) pid: i32,
     released: bool,
-}
-
-/// See [`Child::origin`].
-pub(super) struct Origin {
-    /// When it started, in clock ticks since boot.
-    start: u64,
-    /// How many pid namespaces deep it is.
-    depth: usize,
 }
 
 /// Starts the child image. Returns the parent's end of the sync socket too.
@@ -100,37 +90,8 @@ impl Child {
         self.spawned.go().context(|| "let the child go on")
     }
 
-    /// What is known of the process before it is told anything, to check by who it hands over to.
-    pub(super) fn origin(&self, proc: &Proc) -> Result<Origin> {
-        Ok(Origin { start: ProcessId::of(self.pid, proc)?.start_time, depth: proc.pid_depth(self.pid)? })
-    }
-
-    /// The image has handed over to another process, which it forked: in a pid namespace that was joined,
-    /// or `Some` of pid namespaces further down.
-    ///
-    /// # Errors
-    /// The one that it names is not such a process: one that took the child over must not have others joined, shown or
-    /// killed in its name.
-    pub(super) fn handed_over(&mut self, pid: i32, origin: &Origin, deeper: Option<usize>, proc: &Proc) -> Result<()> {
-        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-        let refuse = |why: &str| Err(Error::system(format!("the child named {pid} as its process, which is {why}")));
-        if pid == self.spawned.pid {
-            return refuse("itself");
-        }
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // Asked first: a negative number is no Pid to make.
-        let claimed = if pid > 0 { Pid::from_raw(pid) } else { None };
-        let ours = claimed.map(|pid| waitid(WaitId::Pid(pid), look));
-        if !matches!(ours, Some(Ok(_))) {
-            return refuse("no child of this one");
-        }
-        if ProcessId::of(pid, proc)?.start_time < origin.start {
-            return refuse("older than itself");
-        }
-        let depth = proc.pid_depth(pid)?;
-        if deeper.map_or(depth < origin.depth, |deeper| depth != origin.depth + deeper) {
-            return refuse("in another pid namespace than planned");
-        }
+    /// The image has handed over to another process, which [`super::handover::Origin`] has checked.
+    pub(super) fn handed_over(&mut self, pid: i32) -> Result<()> {
         // It has nothing left to do but to exit, and one that does not must not hold this command.
         kill(self.spawned.pid);
         reap(self.spawned.pid)?;

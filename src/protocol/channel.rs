@@ -212,6 +212,12 @@ impl Channel {
         Ok(Received::Message(message, fds, received.bytes))
     }
 
+    /// The socket alone.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// The socket, to hand to the child image.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

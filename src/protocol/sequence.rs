@@ -55,6 +55,39 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, those to the child first.
+    pub const ALL: [Kind; 21] = [
+        Kind::Plan,
+        Kind::Namespaces,
+        Kind::Begin,
+        Kind::HookOutput,
+        Kind::Stage,
+        Kind::Mounts,
+        Kind::HooksDone,
+        Kind::Filter,
+        Kind::Release,
+        Kind::Start,
+        Kind::Abort,
+        Kind::UsernsCreated,
+        Kind::Forked,
+        Kind::NamespacesReady,
+        Kind::RootfsReady,
+        Kind::Console,
+        Kind::Ready,
+        Kind::Executing,
+        Kind::Listener,
+        Kind::Failed,
+        Kind::Trace,
+    ];
+
+    /// Those of a direction that have their place in a conversation.
+    pub fn of(direction: Direction) -> impl Iterator<Item = Kind> {
+        let first_to_parent = Kind::UsernsCreated as usize;
+        let (to_child, to_parent) = Kind::ALL.split_at(first_to_parent);
+        let kinds = if direction == Direction::ToChild { to_child } else { to_parent };
+        kinds.iter().copied().filter(|kind| !kind.is_out_of_band())
+    }
+
     /// Its name, as the trace and the errors write it.
     pub fn name(self) -> &'static str {
         match self {
@@ -241,30 +274,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Kind; 21] = [
-        Kind::Plan,
-        Kind::Namespaces,
-        Kind::Begin,
-        Kind::HookOutput,
-        Kind::Stage,
-        Kind::Mounts,
-        Kind::HooksDone,
-        Kind::Filter,
-        Kind::Release,
-        Kind::Start,
-        Kind::Abort,
-        Kind::UsernsCreated,
-        Kind::Forked,
-        Kind::NamespacesReady,
-        Kind::RootfsReady,
-        Kind::Console,
-        Kind::Ready,
-        Kind::Executing,
-        Kind::Listener,
-        Kind::Failed,
-        Kind::Trace,
-    ];
-
     fn any_shape() -> impl Strategy<Value = Shape> {
         (any::<[bool; 9]>()).prop_map(
             |[joins, late_userns, forks, sources, stage, hooks, terminal, filter, listener]| Shape {
@@ -295,7 +304,7 @@ mod tests {
                 let Some(kind) = sequence.track(direction).expected() else { break };
                 sequence.advance(direction, kind, true).unwrap();
             }
-            let legal: Vec<_> = ALL
+            let legal: Vec<_> = Kind::ALL
                 .into_iter()
                 .filter(|k| !k.is_out_of_band() && sequence.clone().advance(direction, *k, true).is_ok())
                 .map(Kind::name)
@@ -312,12 +321,12 @@ mod tests {
         #[test]
         fn a_refused_message_moves_nothing(
             shape in any_shape(),
-            moves in prop::collection::vec((any_direction(), 0..ALL.len(), any::<bool>()), 0..60),
+            moves in prop::collection::vec((any_direction(), 0..Kind::ALL.len(), any::<bool>()), 0..60),
         ) {
             let mut sequence = Sequence::new(shape);
             for (direction, kind, last) in moves {
                 let before = sequence.clone();
-                if sequence.advance(direction, ALL[kind], last).is_err() {
+                if sequence.advance(direction, Kind::ALL[kind], last).is_err() {
                     prop_assert_eq!(&sequence, &before);
                 }
             }
@@ -342,6 +351,12 @@ mod tests {
         let mut sequence = Sequence::new(shape);
         assert!(sequence.advance(Direction::ToParent, Kind::Plan, true).is_err());
         assert!(sequence.advance(Direction::ToChild, Kind::NamespacesReady, true).is_err());
+    }
+
+    #[test]
+    fn the_list_of_kinds_is_whole() {
+        assert!(Kind::ALL.iter().enumerate().all(|(i, kind)| *kind as usize == i));
+        assert_eq!(Kind::ALL.last(), Some(&Kind::Trace));
     }
 
     #[test]

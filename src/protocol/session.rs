@@ -44,12 +44,6 @@ impl ParentSession {
         Session::with(channel, sequence, Direction::ToChild, Direction::ToParent, recorder)
     }
 
-    /// The same end, which waits at most this long for one message, and to get rid of one; None for ever.
-    pub fn patient(mut self, patience: Option<Duration>) -> ParentSession {
-        self.patience = patience;
-        self
-    }
-
     /// Sends the plan in as many parts as it needs.
     ///
     /// # Errors
@@ -171,6 +165,12 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         Session { channel, sequence, sends, receives, patience: None, traced: 0, recorder, _messages }
     }
 
+    /// The same end, which waits at most this long for one message, and to get rid of one; None for ever.
+    pub fn patient(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.patience.and_then(|patience| Instant::now().checked_add(patience))
     }
@@ -190,7 +190,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
 
     fn send_by(&mut self, by: Option<Instant>, message: Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let kind = message.kind();
-        self.sequence.advance(self.sends, kind, message.is_last())?;
+        self.advance(self.sends, kind, message.is_last())?;
         let numbers = || fds.iter().map(AsRawFd::as_raw_fd).collect();
         // Recorded before it leaves: the other side must never have it at an earlier time.
         if self.recorder.is_on() {
@@ -207,7 +207,14 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     /// # Errors
     /// It is not legal here.
     pub fn was_sent(&mut self, kind: Kind) -> Result<()> {
-        Ok(self.sequence.advance(self.sends, kind, true)?)
+        self.advance(self.sends, kind, true)
+    }
+
+    fn advance(&mut self, direction: Direction, kind: Kind, last: bool) -> Result<()> {
+        self.sequence.advance(direction, kind, last)?;
+        #[cfg(any(test, fuzzing))]
+        crate::kernel::note(direction, kind, last);
+        Ok(())
     }
 
     /// Waits for a message of this kind. Traces that come before it are taken over.
@@ -327,7 +334,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             let Received::Message(message, fds, _) = self.channel.receive::<In>()? else {
                 return Ok(None);
             };
-            self.sequence.advance(self.receives, message.kind(), message.is_last())?;
+            self.advance(self.receives, message.kind(), message.is_last())?;
             let message = match message.into_signal() {
                 Signal::Trace(events) => {
                     self.absorb(events)?;

@@ -23,11 +23,7 @@ pub fn kind(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
 /// EPERM for an owner that is not at or below the caller's.
 pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
-    // SAFETY: the request takes no argument and returns a new fd.
-    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
-    let fd = check(ret.into())? as i32;
-    // SAFETY: a new fd that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    related(namespace, NS_GET_USERNS)
 }
 
 /// `ioctl(fd, NS_GET_PARENT)`: the pid or user namespace that one was made in; ioctl_ns(2).
@@ -36,8 +32,12 @@ pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// EPERM for a parent that is not at or below the caller's.
 pub fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const NS_GET_PARENT: libc::Ioctl = 0xb702;
-    // SAFETY: the request takes no argument and returns a new fd.
-    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) };
+    related(namespace, NS_GET_PARENT)
+}
+
+fn related(namespace: BorrowedFd<'_>, request: libc::Ioctl) -> Result<OwnedFd, Errno> {
+    // SAFETY: both requests take no argument and return a new fd.
+    let ret = unsafe { libc::ioctl(namespace.as_raw_fd(), request) };
     let fd = check(ret.into())? as i32;
     // SAFETY: a new fd that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -142,7 +142,7 @@ mod tests {
         let track = |event: &Value| (event["pid"].as_u64(), event["tid"].as_u64());
         let slices: Vec<_> = all.iter().filter_map(|event| Some((track(event), checked(event)?))).collect();
         // Those of a thread are within each other or apart, by the rule that a reader closes each at its end.
-        let mut open: Vec<((Option<u64>, Option<u64>), u64)> = vec![];
+        let mut open = vec![];
         for (track, (from, to)) in &slices {
             open.retain(|(other, end)| other != track || end > from);
             assert!(open.iter().all(|(other, end)| other != track || end >= to), "{from} to {to} overlaps: {all:#?}");

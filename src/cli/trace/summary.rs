@@ -194,7 +194,7 @@ fn cause(events: &[Event]) -> Option<usize> {
     let errors = || events.iter().enumerate().filter(|(_, e)| e.event == Sort::Error);
     let over = |(_, e): &(usize, &Event)| (e.at_us.saturating_add(e.took_us), std::cmp::Reverse(e.at_us));
     let steps = || errors().filter(|(_, e)| e.name != FAILED);
-    let Some((_, last)) = errors().filter(|(_, e)| e.name == FAILED).next_back() else {
+    let Some((_, last)) = errors().rfind(|(_, e)| e.name == FAILED) else {
         return steps().min_by_key(over).map(|(i, _)| i);
     };
     let within = |(_, e): &(usize, &Event)| !e.detail.is_empty() && last.detail.contains(&e.detail);

@@ -12,14 +12,28 @@ use crate::cgroup::systemd::UnitPlan;
 use crate::plan::annotations::Annotations;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
+use crate::plan::options::Options;
 use crate::plan::process::Extras;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::strategy::MountApi;
 use crate::plan::{CgroupManager, ChildPlan, Choices, Plan, load};
 use crate::protocol::sequence::{Direction, Sequence};
-use crate::protocol::{Shape, codec};
+use crate::protocol::{Shape, ToChild, ToParent, codec};
 use crate::replay;
 use crate::state::Record;
+
+/// All targets by name, each a file of `fuzz/fuzz_targets` too.
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("frame_decode", frame_decode),
+    ("parent_session", parent_session),
+    ("child_session", child_session),
+    ("config", config),
+    ("process", process),
+    ("seccomp", seccomp),
+    ("mount_options", mount_options),
+    ("cgroup_paths", cgroup_paths),
+    ("state", state),
+];
 
 /// The machine's root with all of the new mount API, the same with none of it, and an ordinary user.
 fn hosts() -> [Host; 3] {
@@ -46,6 +60,28 @@ fn choices() -> Choices<'static> {
 fn must_travel(plan: &ChildPlan) {
     let sent = codec::encode_payload(plan).expect("a plan of one file fits");
     assert_eq!(&codec::decode_payload::<ChildPlan>(&sent).expect("it decodes"), plan);
+}
+
+/// Any bytes as a frame of either direction, and as a payload: what is taken is written back as the same message.
+pub fn frame_decode(data: &[u8]) {
+    if let Ok(message) = codec::decode::<ToChild>(data) {
+        assert_eq!(codec::decode::<ToChild>(&codec::encode(&message).expect("encodes")).expect("decodes"), message);
+    }
+    if let Ok(message) = codec::decode::<ToParent>(data) {
+        assert_eq!(codec::decode::<ToParent>(&codec::encode(&message).expect("encodes")).expect("decodes"), message);
+    }
+    if let Ok(plan) = codec::decode_payload::<ChildPlan>(data) {
+        must_travel(&plan);
+    }
+}
+
+/// Any words, separated by commas, as the options of a mount: an error names the property.
+pub fn mount_options(text: &[u8]) {
+    let Ok(text) = str::from_utf8(text) else { return };
+    let words: Vec<String> = text.split(',').map(str::to_owned).collect();
+    if let Err(error) = Options::parse(&words, "mounts[0].options") {
+        assert!(error.to_string().contains("mounts[0].options"), "it names no property: {error}");
+    }
 }
 
 /// A config.json, planned for hosts of several kinds.
@@ -81,7 +117,8 @@ pub fn seccomp(text: &[u8]) {
 }
 
 /// A `linux.cgroupsPath`: each way to read it stays below the mount point.
-pub fn cgroup_path(text: &str) {
+pub fn cgroup_paths(text: &[u8]) {
+    let Ok(text) = str::from_utf8(text) else { return };
     let path = Path::new(text);
     crate::cgroup::fuzzing::stays_below(path);
     for layout in [Layout::V1, Layout::Hybrid, Layout::V2] {

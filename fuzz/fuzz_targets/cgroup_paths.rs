@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| tandem::fuzzing::cgroup_path(text));
+fuzz_target!(|data: &[u8]| tandem::fuzzing::cgroup_paths(data));

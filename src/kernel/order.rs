@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(last(&[&opening[..2], &[did("move_mount")]].concat()), Some("before all namespaces are entered"));
         assert_eq!(after(&[did("move_mount")]), None);
         assert_eq!(after(&[did("setsid"), did("move_mount")]), Some("after it became a user's"));
-        assert_eq!(after(&[did("pivot_root"), Deed::Opened("/home".into())]).is_some(), true);
+        assert!(after(&[did("pivot_root"), Deed::Opened("/home".into())]).is_some());
+        assert_eq!(after(&[did("pivot_root"), Deed::Opened("/".into())]), None);
         assert_eq!(after(&[Deed::Said(Kind::Ready), did("execve")]), Some("before Release"));
         assert_eq!(after(&[Deed::Heard(Kind::Abort), did("unmount")]), Some("after the end"));
     }

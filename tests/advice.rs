@@ -76,9 +76,9 @@ fn a_pid_file_goes_with_its_process() {
     tandem_only!("a pid file after a failed hook");
     let mut case = case!("advpid");
     case.alter(|c| c["hooks"] = json!({"poststart": [{"path": "/bin/false"}]}));
-    let pid_file = case.text("pid");
+    let (bundle, pid_file) = (case.text("bundle"), case.text("pid"));
     for more in [&["--detach"][..], &[]] {
-        let args = [&["run", "--bundle", &case.text("bundle"), "--pid-file", &pid_file], more, &[&case.id]].concat();
+        let args = [&["run", "--bundle", &bundle, "--pid-file", &pid_file], more, &[&case.id]].concat();
         case.call(&args).refused_with(&["poststart"]);
         assert!(!case.path("pid").exists(), "{more:?}");
         case.nothing_left("a failed poststart hook");

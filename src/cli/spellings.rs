@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
 
 /// The arguments with those words replaced, where they can be no payload's. `command` describes the command line; it is only
 /// made if one of the words may be there.
@@ -20,7 +20,9 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
     let globals = command();
     let mut found: Option<&Command> = None;
     let mut has_id = false;
-    let mut out = Vec::with_capacity(args.len());
+    let mut out: Vec<OsString> = Vec::with_capacity(args.len());
+    // Where flags are in it, for one that takes them back.
+    let mut options = vec![];
     let mut args = args.into_iter();
     out.extend(args.next());
     while let Some(arg) = args.next() {
@@ -43,9 +45,13 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
             _ => {}
         }
         let takes_value = is_option && !text.contains('=') && takes_value(text, &globals, found);
+        options.extend(is_option.then_some(out.len()));
         match replaced(text, &globals, found) {
-            Some(Some(word)) => out.push(word.into()),
-            Some(None) => {}
+            Some(Word::Is(word)) => out.push(word.into()),
+            Some(Word::TakesBack(flag)) => {
+                options.pop();
+                options.iter().for_each(|at| take_back(&mut out[*at], flag, &globals, found));
+            }
             None => out.push(arg),
         }
         if takes_value {
@@ -53,7 +59,38 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
         }
     }
     out.extend(args);
+    // What is left of `-t` once that is taken back.
+    out.retain(|word| word != TAKEN_BACK);
     out
+}
+
+/// No option: the shell passes none like it.
+const TAKEN_BACK: &str = "-\u{fffd}";
+
+/// What stands in place of a word.
+enum Word<'a> {
+    Is(String),
+    /// Nothing: it sets this flag to false, whatever was said before.
+    TakesBack(&'a Arg),
+}
+
+/// Takes a flag out of an option before it: the whole word, or its letter of several.
+fn take_back(word: &mut OsString, flag: &Arg, globals: &Command, found: Option<&Command>) {
+    let Some(text) = word.to_str().map(str::to_owned) else { return };
+    let is_it = |name: &str| arg(name, globals, found).is_some_and(|arg| arg.get_id() == flag.get_id());
+    if text.starts_with("--") {
+        if is_it(&text) {
+            *word = TAKEN_BACK.into();
+        }
+        return;
+    }
+    let takes = |c: &char| action(&format!("-{c}"), globals, found).is_some_and(ArgAction::takes_values);
+    let letters: Vec<char> = text.chars().skip(1).collect();
+    // From the first that takes a value on, it is that one's.
+    let flags = letters.iter().position(takes).unwrap_or(letters.len());
+    let kept = letters.iter().enumerate().filter(|(i, c)| *i >= flags || !is_it(&format!("-{c}")));
+    let kept: String = kept.map(|(_, c)| c).collect();
+    *word = if kept.is_empty() { TAKEN_BACK.into() } else { format!("-{kept}").into() };
 }
 
 fn may_be_odd(text: &str) -> bool {
@@ -82,9 +119,9 @@ pub(super) fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// What stands in place of a word: another, or nothing. None if it stays.
-fn replaced(text: &str, globals: &Command, found: Option<&Command>) -> Option<Option<String>> {
-    let word = |word: &str| Some(Some(word.to_owned()));
+/// What stands in place of a word. None if it stays.
+fn replaced<'a>(text: &str, globals: &'a Command, found: Option<&'a Command>) -> Option<Word<'a>> {
+    let word = |word: &str| Some(Word::Is(word.to_owned()));
     match (text, found.map(Command::get_name)) {
         ("-?" | "--usage", _) => word("--help"),
         ("-l", None) => word("--log"),
@@ -95,9 +132,10 @@ fn replaced(text: &str, globals: &Command, found: Option<&Command>) -> Option<Op
             let without_value = || {
                 let (flag, value) = text.split_once('=')?;
                 let value = truth(value)?;
-                matches!(action(flag, globals, found)?, ArgAction::SetTrue).then(|| value.then(|| flag.to_owned()))
+                let arg = arg(flag, globals, found).filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue))?;
+                Some(if value { Word::Is(flag.to_owned()) } else { Word::TakesBack(arg) })
             };
-            without_value().or_else(|| long.clone().map(Some))
+            without_value().or_else(|| long.clone().map(Word::Is))
         }
     }
 }
@@ -136,12 +174,16 @@ fn takes_value(text: &str, globals: &Command, found: Option<&Command>) -> bool {
 
 /// What an option does, by `--name` or `-n`.
 fn action<'a>(flag: &str, globals: &'a Command, found: Option<&'a Command>) -> Option<&'a ArgAction> {
+    arg(flag, globals, found).map(Arg::get_action)
+}
+
+fn arg<'a>(flag: &str, globals: &'a Command, found: Option<&'a Command>) -> Option<&'a Arg> {
     let mut known = globals.get_arguments().chain(found.into_iter().flat_map(Command::get_arguments));
-    let is_it = |arg: &&clap::Arg| match flag.strip_prefix("--") {
+    let is_it = |arg: &&Arg| match flag.strip_prefix("--") {
         Some(name) => arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name)),
         None => arg.get_short().is_some_and(|short| flag.strip_prefix('-') == Some(&*short.to_string())),
     };
-    known.find(is_it).map(clap::Arg::get_action)
+    known.find(is_it)
 }
 
 #[cfg(test)]
@@ -191,6 +233,9 @@ mod tests {
         assert_eq!(with("tandem exec x --detach=true --tty=0 a --tty=true"), "tandem exec x --detach a --tty=true");
         assert_eq!(with("tandem exec -tu 0 --detach=false x a"), "tandem exec -tu 0 x a");
         assert_eq!(with("tandem exec -tu0 --detach=false x a"), "tandem exec -tu0 x a");
+        // The last one counts.
+        assert_eq!(with("tandem exec -tdu 0 -t -d --tty --tty=false x a"), "tandem exec -du 0 -d x a");
+        assert_eq!(with("tandem exec --tty=false -t x a"), "tandem exec -t x a");
         assert_eq!(with("tandem exec x --unknown --detach=true"), "tandem exec x --unknown --detach=true");
         assert_eq!(with("tandem exec x -- --detach=true"), "tandem exec x -- --detach=true");
     }

@@ -207,8 +207,8 @@ mod tests {
         let spec = mended.spec.as_ref().unwrap();
         assert_eq!(spec.mounts().as_ref().unwrap().len(), 1);
         // The one mount that is left is the second of the file.
-        let finding = Finding::error(&Error::at("mounts[0].options", "bad"));
-        assert_eq!(mended.of_the_rest([finding])[0].path, "mounts[1].options");
+        let finding = Finding::error(&Error::at("mounts[0].type", "bad"));
+        assert_eq!(mended.of_the_rest([finding])[0].path, "mounts[1].type");
         let finding = Finding::error(&Error::config("`mounts[0].source` is missing").about("mounts[0].source"));
         assert_eq!(mended.of_the_rest([finding])[0].message, "`mounts[1].source` is missing");
         // What comes of what is gone is none.

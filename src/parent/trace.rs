@@ -196,7 +196,7 @@ fn plain(event: &Event) -> String {
         Side::Child => "child",
     };
     let words = [object, &**mechanism, why, detail].into_iter().filter(|word| !word.is_empty());
-    let words = words.map(|word| printable(word)).collect::<Vec<_>>().join("; ");
+    let words = words.map(printable).collect::<Vec<_>>().join("; ");
     let blank = if words.is_empty() { "" } else { " " };
     // A message takes no time that is known.
     let took = if matches!(event, Sort::Send | Sort::Receive) { String::new() } else { format!(" ({took_us} µs)") };

@@ -25,7 +25,8 @@ pub(super) fn path(path: &Path) -> String {
 
 /// A property of an object, whose own path is `at`.
 pub(crate) fn join(at: &str, name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
+    // Of a name with a dot in it, a path would not tell where it ends.
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     match (at.is_empty(), !name.is_empty() && name.chars().all(plain)) {
         (true, true) => name.to_owned(),
         (false, true) => format!("{at}.{name}"),

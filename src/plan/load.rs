@@ -160,7 +160,7 @@ fn with_known_names(json: &mut Value, process: &str) -> (Vec<UnknownCapability>,
         let Some(names) = names.as_array_mut() else { continue };
         let mut index = 0;
         names.retain(|entry| {
-            let path = json::join(at, &format!("capabilities.{set}[{index}]"));
+            let path = format!("{}[{index}]", json::join(&json::join(at, "capabilities"), set));
             index += 1;
             match entry.as_str().filter(|_| serde_json::from_value::<Capability>(entry.clone()).is_err()) {
                 None => true,

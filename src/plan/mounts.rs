@@ -213,7 +213,8 @@ fn one(
 /// What an option can't mean here.
 fn check(typ: &str, options: &Options, at: &str, findings: &mut Findings) {
     let mut refuse = |why: String| findings.add(Error::at(format!("{at}.options"), why));
-    if options.bind.is_none() && typ != "bind" && (options.source_nofollow || options.copy_symlink) {
+    let binds = typ == "bind" || options.bind.is_some();
+    if !binds && (options.source_nofollow || options.copy_symlink) {
         refuse("`src-nofollow` and `copy-symlink` are about the source of a bind mount".into());
     }
     if options.tmpcopyup && (options.bind.is_some() || typ != "tmpfs") {
@@ -222,11 +223,8 @@ fn check(typ: &str, options: &Options, at: &str, findings: &mut Findings) {
     for (key, value) in &options.data {
         match typ {
             // Two of runc's are the file system's, which is mounted already.
-            _ if typ == "bind" || options.bind.is_some() => {
-                if !matches!(key.as_str(), "acl" | "noacl") {
-                    refuse(format!("`{key}` is no option of a bind mount"));
-                }
-            }
+            _ if binds && matches!(key.as_str(), "acl" | "noacl") => {}
+            _ if binds => refuse(format!("`{key}` is no option of a bind mount")),
             "cgroup" | "cgroup2" => refuse(format!("`{key}` is no option of a cgroup mount")),
             // Relative to what would depend on who makes it, and when.
             "overlay" if matches!(key.as_str(), "lowerdir" | "upperdir" | "workdir" | "lowerdir+" | "datadir+") => {

@@ -180,11 +180,10 @@ fn sysctls_of_a_user_namespace_are_set_in_the_containers() {
     let host = look::value(NAME);
     case.alter(|c| {
         user_namespace(c, 100_000);
-        c["linux"]["sysctl"] = json!({"user.max_mnt_namespaces": "123", "kernel.shm_rmid_forced": "1"});
+        c["linux"]["sysctl"] = json!({"user.max_mnt_namespaces": "123"});
     });
     let pid = case.running();
     assert_eq!(read_in(pid, &["--user"], &["cat", NAME]), "123");
-    assert_eq!(read_in(pid, &["--ipc"], &["cat", "/proc/sys/kernel/shm_rmid_forced"]), "1");
     assert_eq!(look::value(NAME), host);
 }
 

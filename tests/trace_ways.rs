@@ -131,6 +131,34 @@ fn a_failure_is_on_disk_and_a_success_is_not() {
 }
 
 #[test]
+fn a_poststart_hook_is_in_the_trace_of_a_run() {
+    tandem_only!("a trace");
+    let mut case = case!("tracepoststart");
+    case.args(&["sleep", "5"]);
+    case.alter(|c| {
+        c["hooks"] = json!({"poststart": [
+            {"path": "/bin/sleep", "args": ["sleep", "0.3"]}, {"path": "/bin/false"}]});
+    });
+    let (file, failures) = (case.text("trace"), case.text("failures"));
+    case.globals = vec!["--trace".into(), file.clone(), "--trace-on-error".into(), failures.clone()];
+    let outcome = case.run();
+    case.globals.clear();
+    outcome.refused_with(&["poststart[1]", &failures]);
+    let lines = lines(&file);
+    // What undoes the run is a part of it.
+    assert_eq!(commands(&lines), ["run"]);
+    let hooks = named(&lines, "hook");
+    assert_eq!((&hooks[0]["object"], &hooks[0]["event"]), (&json!("poststart[0] /bin/sleep"), &json!("step")));
+    assert!(hooks[0]["took_us"].as_u64().unwrap() >= 300_000, "{hooks:#?}");
+    assert_eq!((&hooks[1]["object"], &hooks[1]["event"]), (&json!("poststart[1] /bin/false"), &json!("error")));
+    assert!(!named(&lines, "state remove").is_empty(), "{lines:#?}");
+    let last = lines.last().unwrap();
+    assert!(last["event"] == "error" && last["object"] == "after the start", "{last}");
+    assert_eq!(fs::read_dir(&failures).unwrap().count(), 1);
+    case.nothing_left("a run whose poststart hook fails");
+}
+
+#[test]
 fn mounts_that_are_added_are_traced_outside_of_the_container() {
     tandem_only!("a trace");
     let case = case!("tracelive");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Context, many, print_json};
 use crate::error::{Error, Kind, Result};
-use crate::parent::create::{Created, create, remove_pid_file};
+use crate::parent::create::{Created, create, create_and, remove_pid_file};
 use crate::parent::foreground::{Signals, wait_for};
 use crate::parent::lifecycle::{self, Container};
 use crate::parent::request::Request;
@@ -164,8 +164,7 @@ impl Run {
             return self.options.print_plan(&request).map(|()| 0);
         }
         if self.detach {
-            let created = create(&request)?;
-            self.after_start(&created.record, context)?;
+            let created = create_and(&request, |created| self.after_start(&created.record, context))?;
             created.notify.map_or(Ok(()), |notify| notify.await_ready(created.pid))?;
             return Ok(0);
         }
@@ -173,8 +172,9 @@ impl Run {
             return Err(Error::new(Kind::Usage, "--console-socket needs --detach: the terminal is this one otherwise"));
         }
         let signals = Signals::hold(!self.no_subreaper)?;
-        let Created { pid, master, notify, record, .. } = create(&Request { signals: Some(&signals), ..request })?;
-        self.after_start(&record, context)?;
+        let request = Request { signals: Some(&signals), ..request };
+        let created = create_and(&request, |created| self.after_start(&created.record, context))?;
+        let Created { pid, master, notify, .. } = created;
         let code = wait_for(pid, master, notify, signals);
         if !self.keep {
             lifecycle::delete(&context.state, &self.options.id, true, &context.trace)?;
@@ -186,7 +186,7 @@ impl Run {
         let Err(error) = lifecycle::run_poststart(record, &context.state) else { return Ok(()) };
         // A hook may have deleted it, and another may have its ID since.
         let ours = Container::open(&context.state, &self.options.id).is_ok_and(|c| c.record.process == record.process);
-        let delete = || lifecycle::delete(&context.state, &self.options.id, true, &context.trace);
+        let delete = || lifecycle::delete_within(&context.state, &self.options.id, true);
         let error = if ours && !self.keep { error.and_undone(delete()) } else { error };
         let pid = record.process.map_or(0, |process| process.pid);
         Err(error.and_undone(self.options.pid_file.as_deref().map_or(Ok(()), |path| remove_pid_file(path, pid))))

@@ -24,11 +24,11 @@ use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 /// for this command: then there is nothing more to wait for once it is handed over.
 pub(super) fn await_exec(session: &mut ParentSession, receiver: Option<Receiver>, pid: i32, proc: &Proc) -> Result<()> {
     session.expect(Kind::Executing)?;
+    session.recorder.doing("execve");
     let Some(receiver) = receiver else {
         let since = session.recorder.now();
         session.expect_end()?;
-        session.recorder.step("execve", since, || "seen by the end of the socket");
-        return crate::state::must_be_executed(pid, proc);
+        return executed(session, since, pid, proc);
     };
     let (_, mut fds) = session.expect(Kind::Listener)?;
     let listener = fds.pop().ok_or_else(|| ProtocolError::Inconsistent("Listener without one".into()))?;
@@ -38,12 +38,19 @@ pub(super) fn await_exec(session: &mut ParentSession, receiver: Option<Receiver>
     session.recorder.step("seccomp listener", since, || "handed over");
     drop(listener);
     match session.ends_within(PATIENCE)? {
-        true => crate::state::must_be_executed(pid, proc),
+        true => executed(session, since, pid, proc),
         false => {
             session.recorder.step("execve", since, || "waits for the listener's answer");
             Ok(())
         }
     }
+}
+
+/// The socket has ended: by execve(2), or with a process that got no further.
+fn executed(session: &mut ParentSession, since: u64, pid: i32, proc: &Proc) -> Result<()> {
+    crate::state::must_be_executed(pid, proc)?;
+    session.recorder.step("execve", since, || "seen by the end of the socket");
+    Ok(())
 }
 
 /// How long an execve(2) that may wait for a listener's answer is waited for.

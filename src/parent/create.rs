@@ -58,7 +58,20 @@ pub struct Created {
 /// # Errors
 /// What is wrong with the request, the bundle, the host or the payload.
 pub fn create(request: &Request<'_>) -> Result<Created> {
-    request.trace.traced(request.command(), request.id, |recorder| try_create(request, recorder))
+    create_and(request, |_| Ok(()))
+}
+
+/// Creates a container, and does something to it that is a part of the same command, and of its trace.
+///
+/// # Errors
+/// As [`create`], and those of what is done to it. What that leaves is its own to undo.
+pub fn create_and(request: &Request<'_>, then: impl FnOnce(&Created) -> Result<()>) -> Result<Created> {
+    request.trace.traced(request.command(), request.id, |recorder| {
+        let created = try_create(request, recorder)?;
+        recorder.doing("after the start");
+        then(&created)?;
+        Ok(created)
+    })
 }
 
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {

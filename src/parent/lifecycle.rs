@@ -309,10 +309,14 @@ pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
 /// # Errors
 /// [`Kind::State`] without `force` for one that runs; what can't be removed.
 pub fn delete(state: &StateRoot, id: &str, force: bool, trace: &TraceFile) -> Result<()> {
-    trace.traced("delete", id, |_| delete_traced(state, id, force))
+    trace.traced("delete", id, |_| delete_within(state, id, force))
 }
 
-fn delete_traced(state: &StateRoot, id: &str, force: bool) -> Result<()> {
+/// The same as a part of another command, whose trace has its steps.
+///
+/// # Errors
+/// As [`delete`].
+pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<()> {
     let id = ContainerId::parse(id)?;
     let dir = match state.open(&id) {
         Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),

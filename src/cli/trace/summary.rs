@@ -182,10 +182,16 @@ fn other(side: Side) -> Side {
 
 /// The step that a side's whole failure is called by.
 const FAILED: &str = "failed";
+/// The step that is to wait for a message that does not come.
+const WAIT: &str = "wait for";
 
-/// Whether an error is another one that was passed on, with or without words around it.
+/// Whether an error is another one that was passed on, with or without words around it. Who waits in vain may be told of it
+/// in other words: that the memory is out.
 fn is_told(cause: &Event, error: &Event) -> bool {
-    error.name == FAILED || error.detail.contains(&cause.detail) || cause.detail.contains(&error.detail)
+    error.name == FAILED
+        || error.name == WAIT
+        || error.detail.contains(&cause.detail)
+        || cause.detail.contains(&error.detail)
 }
 
 /// The first of the errors that the last one is made of: the one that was over first. A step may fail that the command then
@@ -197,7 +203,8 @@ fn cause(events: &[Event]) -> Option<usize> {
     let Some((_, last)) = errors().rfind(|(_, e)| e.name == FAILED) else {
         return steps().min_by_key(over).map(|(i, _)| i);
     };
-    let within = |(_, e): &(usize, &Event)| !e.detail.is_empty() && last.detail.contains(&e.detail);
+    // Nobody survives that a message does not come.
+    let within = |(_, e): &(usize, &Event)| e.name == WAIT || (!e.detail.is_empty() && last.detail.contains(&e.detail));
     steps().filter(within).min_by_key(over).or_else(|| errors().find(|(_, e)| e.name == FAILED)).map(|(i, _)| i)
 }
 
@@ -288,6 +295,17 @@ mod tests {
         assert_eq!((&*failure.place, failure.message), ("child   mount object", "mount: no such file"));
         let marks: Vec<Mark> = (0..4).map(|i| summary.mark(i)).collect();
         assert_eq!(marks, [Mark::PassedOn, Mark::Failed, Mark::PassedOn, Mark::PassedOn]);
+    }
+
+    #[test]
+    fn who_waits_in_vain_may_end_with_other_words() {
+        let section = section(vec![
+            error(Side::Parent, WAIT, 0, 10, "the child is gone"),
+            error(Side::Parent, "failed", 12, 0, "it is out of memory"),
+        ]);
+        let summary = Summary::of(&section);
+        assert_eq!(summary.failure().unwrap().place, "parent  wait for object");
+        assert_eq!([0, 1].map(|i| summary.mark(i)), [Mark::Failed, Mark::PassedOn]);
     }
 
     #[test]

@@ -254,3 +254,33 @@ fn what_a_child_had_said_before_it_was_killed_is_there_and_the_error() {
     assert!(error.to_string().contains("the child was killed"), "{error}");
     case.nothing_left("a child that was killed");
 }
+
+#[test]
+fn the_clock_is_the_hosts_in_a_time_namespace_too() {
+    let mut case = case!("traceclock");
+    tandem_only!("the trace");
+    if !fs::exists("/proc/self/ns/time").unwrap() {
+        skip!("the kernel has no time namespaces");
+    }
+    case.alter(|c| {
+        c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 500}});
+    });
+    let file = case.text("trace");
+    case.globals = vec!["--trace".into(), file.clone()];
+    case.running();
+    case.exec(&["true"]).ok();
+    case.delete_by_force();
+    let text = fs::read_to_string(&file).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut commands = 0;
+    let mut first = 0;
+    for event in events {
+        let at_us = event["at_us"].as_u64().unwrap();
+        match event["command"].as_str() {
+            Some(_) => (commands, first) = (commands + 1, at_us),
+            None => assert!(at_us - first < 200_000_000, "{event} long after {first}"),
+        }
+    }
+    assert_eq!(commands, 4, "create, start, exec, delete:\n{text}");
+}

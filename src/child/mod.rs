@@ -69,11 +69,18 @@ fn guard_self() -> Result<()> {
     Ok(())
 }
 
+/// By how much this process's clock is ahead of the host's already: the parent makes a container's time namespace for it.
+fn ahead_from_the_first(plan: &ChildPlan) -> i64 {
+    let ours = &plan.namespaces;
+    let born_there = plan.container.is_some() && ours.unshare & crate::plan::namespaces::flag::TIME == 0;
+    ours.time_offsets.as_ref().filter(|_| born_there).map_or(0, |offsets| offsets.monotonic_us)
+}
+
 /// All steps, in their order.
 pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let plan = session.receive_plan(|plan: &ChildPlan| plan.shape)?;
     if plan.trace {
-        session.recorder.turn_on(0);
+        session.recorder.turn_on(ahead_from_the_first(&plan));
     }
     session.recorder.doing("namespaces");
     let (proc, output) = namespaces::enter(session, &plan)?;

@@ -17,10 +17,15 @@ use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 /// the payload, and has the procfs that the parent trusts.
 pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Proc, Output)> {
     let since = session.recorder.now();
+    let ours = &plan.namespaces;
+    let ahead_us = ours.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us);
     if plan.shape.joins {
         join(session)?;
+        if session.recorder.is_on() && ours.unshare & flag::TIME == 0 {
+            // A time namespace that was joined has its clock at once, one that is made only the next process.
+            session.recorder.turn_on(ahead_us);
+        }
     }
-    let ours = &plan.namespaces;
     if ours.late_userns {
         unshare(flag::USER)?;
         // An ordinary user's parent may write the id maps only of a process that is dumpable.
@@ -54,7 +59,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
     }
     if session.recorder.is_on() {
         // Another process, perhaps; and in the time namespace now, whose clock is ahead of the host's.
-        session.recorder.turn_on(ours.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us));
+        session.recorder.turn_on(ahead_us);
     }
     if ours.loopback {
         crate::kernel::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;

@@ -40,7 +40,7 @@ pub(super) fn wait_and_execute(
     let (message, mut fds) = session.expect(Kind::Release)?;
     match (message, fds.pop()) {
         (ToChild::Release { wait_for_start: true }, Some(listener)) => {
-            let mut caller = wait_for_start(listener, plan.shape.listener)?;
+            let mut caller = wait_for_start(listener, plan)?;
             let result = execute(&mut caller, plan, own_pid, start, last);
             if let Err(error) = &result {
                 caller.fail(error.clone());
@@ -53,15 +53,17 @@ pub(super) fn wait_and_execute(
 }
 
 /// Waits for `start` to call. A caller that hangs up before it has spoken is not one.
-fn wait_for_start(listener: OwnedFd, notifies: bool) -> Result<ChildSession> {
+fn wait_for_start(listener: OwnedFd, plan: &ChildPlan) -> Result<ChildSession> {
+    let ahead_us = plan.namespaces.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us);
     loop {
         let socket = rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, SocketFlags::CLOEXEC))
             .context(|| "accept the call of `start`")?;
         let channel = Channel::from_socket(socket);
-        let mut caller = ChildSession::child(channel, Sequence::start(notifies), Recorder::new(Side::Child, false));
+        let mut caller =
+            ChildSession::child(channel, Sequence::start(plan.shape.listener), Recorder::new(Side::Child, false));
         if let Ok((ToChild::Start { trace }, _)) = caller.expect(Kind::Start) {
             if trace {
-                caller.recorder.turn_on(0);
+                caller.recorder.turn_on(ahead_us);
             }
             return Ok(caller);
         }

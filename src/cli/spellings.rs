@@ -58,9 +58,13 @@ pub(super) fn normalized(args: Vec<OsString>, command: impl FnOnce() -> Command)
             out.extend(args.next());
         }
     }
+    // What is left of `-t` once that is taken back: of options alone, for any other word is the payload's.
+    for at in options.into_iter().rev() {
+        if out[at] == TAKEN_BACK {
+            out.remove(at);
+        }
+    }
     out.extend(args);
-    // What is left of `-t` once that is taken back.
-    out.retain(|word| word != TAKEN_BACK);
     out
 }
 
@@ -178,7 +182,8 @@ fn action<'a>(flag: &str, globals: &'a Command, found: Option<&'a Command>) -> O
 }
 
 fn arg<'a>(flag: &str, globals: &'a Command, found: Option<&'a Command>) -> Option<&'a Arg> {
-    let mut known = globals.get_arguments().chain(found.into_iter().flat_map(Command::get_arguments));
+    // The command's own first: `spec --rootless` takes no value, and the global option of that name does.
+    let mut known = found.into_iter().flat_map(Command::get_arguments).chain(globals.get_arguments());
     let is_it = |arg: &&Arg| match flag.strip_prefix("--") {
         Some(name) => arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name)),
         None => arg.get_short().is_some_and(|short| flag.strip_prefix('-') == Some(&*short.to_string())),
@@ -238,6 +243,15 @@ mod tests {
         assert_eq!(with("tandem exec --tty=false -t x a"), "tandem exec -t x a");
         assert_eq!(with("tandem exec x --unknown --detach=true"), "tandem exec x --unknown --detach=true");
         assert_eq!(with("tandem exec x -- --detach=true"), "tandem exec x -- --detach=true");
+        // No word of the payload is an option that was taken back.
+        assert_eq!(with("tandem exec -t --tty=false x a -\u{fffd}"), "tandem exec x a -\u{fffd}");
+    }
+
+    #[test]
+    fn a_commands_own_option_comes_before_the_global_one_of_its_name() {
+        assert_eq!(with("tandem spec --rootless -bundle /b"), "tandem spec --rootless --bundle /b");
+        assert_eq!(with("tandem spec -rootless -bundle=/b"), "tandem spec --rootless --bundle=/b");
+        assert_eq!(with("tandem spec --rootless=true"), "tandem spec --rootless");
     }
 
     #[test]

@@ -196,8 +196,14 @@ impl<'a> Conversation<'a> {
         await_exec(&mut self.session, receiver, self.child.pid, self.proc)
     }
 
+    /// The best account of a failure, the memory that the child's cgroup had among them.
+    pub(super) fn explain_by(&mut self, memory: &super::oom::Before<'_>, error: Error) -> Error {
+        let error = self.explain(error);
+        memory.explain(error, self.session.failure_came(), self.child.pid, self.proc)
+    }
+
     /// The best account of a failure: what the child said, if it said anything, else how it ended.
-    pub(super) fn explain(&mut self, error: Error) -> Error {
+    fn explain(&mut self, error: Error) -> Error {
         if patience::is_stall(&error) {
             // It is when this conversation is dropped, before anybody reads the error.
             return patience::advise(error);

@@ -31,6 +31,7 @@ use crate::plan::memory_policy;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
 use crate::plan::seccomp::FilterPlan;
+use crate::plan::time_offsets::TimeOffsets;
 use crate::plan::{CgroupManager, ChildPlan, Choices};
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
@@ -144,6 +145,11 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         joined.iter_mut().for_each(|j| j.flags &= !flag::PID);
         joined.retain(|j| j.flags != 0);
     }
+    if trace && record.namespaces & flag::TIME != 0 {
+        // For the clock of the child's events alone: without it their times are wrong, and no exec is worth less for that.
+        let offsets = proc.read(&format!("{init}/timens_offsets")).ok();
+        plan.namespaces.time_offsets = offsets.map(|text| TimeOffsets::of_process(&text));
+    }
     plan.shape.joins = !joined.is_empty();
     plan.shape.forks = !pid_is_set;
     plan.namespaces.fork = !pid_is_set;
@@ -175,7 +181,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         pidfd_socket,
     };
     let result = converse(request, &plan, with, console, &mut talk);
-    let result = result.map_err(|error| before.explain(talk.explain(error), talk.child.pid, proc));
+    let result = result.map_err(|error| talk.explain_by(&before, error));
     std::mem::swap(recorder, &mut talk.session.recorder);
     if result.is_ok() {
         super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0);

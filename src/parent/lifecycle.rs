@@ -17,6 +17,7 @@ use crate::cgroup::{Cgroup, kill_each};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::Output;
 use crate::plan::id::ContainerId;
+use crate::plan::namespaces::flag;
 use crate::plan::resources::Resources;
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
@@ -272,7 +273,8 @@ fn execute(
     let mut session = ParentSession::parent(channel, sequence, own).patient(patience);
     let converse = || {
         session.send(ToChild::Start { trace }, &[])?;
-        let executed = await_exec(&mut session, receiver, pid, proc).map_err(|error| before.explain(error, pid, proc));
+        let executed = await_exec(&mut session, receiver, pid, proc);
+        let executed = executed.map_err(|error| before.explain(error, session.failure_came(), pid, proc));
         if let Err(error) = &executed
             && patience::is_stall(error)
         {
@@ -345,8 +347,13 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
             return Err(Error::new(Kind::State, message).advise("kill it first, or use --force"));
         }
     }
-    if let Some(cgroup) = &record.cgroup {
-        clean::remove_cgroup(cgroup)?;
+    match record.cgroup.as_ref().filter(|cgroup| !cgroup.is_none()) {
+        Some(cgroup) => clean::remove_cgroup(cgroup)?,
+        None if record.namespaces & flag::PID == 0 => log::warn!(
+            "container `{id}` has neither a cgroup nor a pid namespace: what its first process has left behind is not known, and \
+             lives on"
+        ),
+        None => {}
     }
     record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
     clean::remove_state(&dir)?;

@@ -16,20 +16,35 @@ impl<'a> Before<'a> {
         Before { cgroup, kills }
     }
 
-    /// One that was made for the process.
-    pub(super) fn new(cgroup: Option<&'a Cgroup>) -> Before<'a> {
-        Before { cgroup, kills: 0 }
+    /// One in which no process has been, unless it was there before.
+    pub(super) fn made(cgroup: Option<&'a Cgroup>) -> Before<'a> {
+        match cgroup.is_some_and(|cgroup| cgroup.record().dirs.iter().all(|dir| dir.made > 0)) {
+            true => Before { cgroup, kills: 0 },
+            false => Before::of(cgroup),
+        }
     }
 
-    /// The error of a process that did not get as far as its payload; another one if the memory limit has killed it.
-    pub(super) fn explain(&self, error: Error, pid: i32, proc: &Proc) -> Error {
+    /// The error of a process that did not get as far as its payload, and did not say why (`said`): another one if the kernel has
+    /// killed it for want of memory.
+    pub(super) fn explain(&self, error: Error, said: bool, pid: i32, proc: &Proc) -> Error {
+        if said || self.cgroup.is_none() || !crate::state::is_gone(pid, proc) {
+            return error;
+        }
         match self.cgroup.and_then(Cgroup::oom_kills) {
-            Some((kills, limit)) if kills > self.kills && crate::state::is_gone(pid, proc) => {
-                let message = "the kernel killed the process during its set-up: it is out of memory";
-                Error::system(format!("{message}, of which its cgroup may use {limit} bytes"))
-                    .advise("raise linux.resources.memory.limit; a few MiB are the least")
+            Some((kills, limit)) if kills > self.kills => {
+                const MESSAGE: &str = "the kernel killed the process during its set-up: it is out of memory";
+                match limit.parse::<u64>() {
+                    Ok(bytes) if bytes < NO_LIMIT => {
+                        Error::system(format!("{MESSAGE}, of which its cgroup may use {bytes} bytes"))
+                            .advise("raise linux.resources.memory.limit; a few MiB are the least")
+                    }
+                    _ => Error::system(format!("{MESSAGE}, by a limit above its cgroup or the machine's own")),
+                }
             }
             _ => error,
         }
     }
 }
+
+/// cgroup v1 has no word for it, but a number that depends on the page size.
+const NO_LIMIT: u64 = 1 << 62;

@@ -52,10 +52,26 @@ impl TimeOffsets {
         }
         Some(result)
     }
+
+    /// Those that a process has, of its `/proc/PID/timens_offsets`; nothing is to be set.
+    pub(crate) fn of_process(text: &str) -> TimeOffsets {
+        let line = text.lines().find_map(|line| line.strip_prefix("monotonic"));
+        let mut numbers = line.unwrap_or_default().split_whitespace().map_while(|number| number.parse::<i64>().ok());
+        let (secs, nanos) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        TimeOffsets { text: String::new(), monotonic_us: secs.saturating_mul(1_000_000).saturating_add(nanos / 1000) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn those_of_a_process_are_read() {
+        let ahead = |text| super::TimeOffsets::of_process(text).monotonic_us;
+        assert_eq!(ahead("monotonic         500         7000\nboottime           9         0\n"), 500_000_007);
+        assert_eq!(ahead("monotonic          -5 0\n"), -5_000_000);
+        assert_eq!(ahead(""), 0);
+    }
+
     use super::super::host::Host;
     use super::super::namespaces::Namespaces;
 

@@ -32,6 +32,8 @@ pub struct Session<Out, In> {
     patience: Option<Duration>,
     /// What the traces that came take in memory.
     traced: usize,
+    /// The other side has reported what ended it.
+    failure_came: bool,
     /// What this side did; the child's is sent to the parent, the parent's is written to the trace file.
     pub recorder: Recorder,
     _messages: std::marker::PhantomData<(Out, In)>,
@@ -46,7 +48,17 @@ pub type ChildSession = Session<ToParent, ToChild>;
 impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     fn with(channel: Channel, sequence: Sequence, sends: Direction, receives: Direction, recorder: Recorder) -> Self {
         let _messages = std::marker::PhantomData;
-        Session { channel, sequence, sends, receives, patience: None, traced: 0, recorder, _messages }
+        Session {
+            channel,
+            sequence,
+            sends,
+            receives,
+            patience: None,
+            traced: 0,
+            failure_came: false,
+            recorder,
+            _messages,
+        }
     }
 
     /// The same end, which waits at most this long for one message, and to get rid of one; None for ever.
@@ -167,11 +179,19 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
             let Ok(Received::Message(message, ..)) = self.channel.receive::<In>() else { return None };
             match message.into_signal() {
                 Signal::Trace(events) => self.absorb(events).ok()?,
-                Signal::Failure(error) => return Some(error),
+                Signal::Failure(error) => {
+                    self.failure_came = true;
+                    return Some(error);
+                }
                 Signal::None(_) => {}
             }
         }
         None
+    }
+
+    /// Whether the other side has said itself what ended it.
+    pub fn failure_came(&self) -> bool {
+        self.failure_came
     }
 
     /// Takes the one trace over that has come.
@@ -182,7 +202,10 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         let Received::Message(message, ..) = self.channel.receive::<In>()? else { return Ok(()) };
         match message.into_signal() {
             Signal::Trace(events) => self.absorb(events),
-            Signal::Failure(error) => Err(error),
+            Signal::Failure(error) => {
+                self.failure_came = true;
+                Err(error)
+            }
             Signal::None(_) => Err(ProtocolError::Inconsistent("it is no trace".into()).into()),
         }
     }
@@ -224,7 +247,10 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
                     self.absorb(events)?;
                     continue;
                 }
-                Signal::Failure(error) => return Err(error),
+                Signal::Failure(error) => {
+                    self.failure_came = true;
+                    return Err(error);
+                }
                 Signal::None(message) => message,
             };
             if self.recorder.is_on() {

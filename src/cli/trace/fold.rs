@@ -27,7 +27,7 @@ pub(super) fn rows(summary: &Summary<'_>, each: bool) -> Vec<Row> {
     let mut gaps = summary.gaps.iter().peekable();
     let mut rows = vec![];
     for (i, event) in events.iter().enumerate() {
-        while let Some(gap) = gaps.next_if(|gap| gap.at_us + gap.took_us <= event.at_us) {
+        while let Some(gap) = gaps.next_if(|gap| gap.at_us.saturating_add(gap.took_us) <= event.at_us) {
             rows.push(Row::Gap(*gap));
         }
         if summary.is_echo(i) {

@@ -103,7 +103,8 @@ fn timeline(summary: &Summary<'_>) -> String {
     for (bars, top) in [(&parent, 0), (&child, above + gap)] {
         for (i, lane) in bars {
             let event = &summary.section.events[*i];
-            let (left, width) = (x(event.at_us), (x(event.at_us + event.took_us) - x(event.at_us)).max(1.5));
+            let (left, width) =
+                (x(event.at_us), (x(event.at_us.saturating_add(event.took_us)) - x(event.at_us)).max(1.5));
             let (y, class, height) = (top + lane * LINE, class(summary.mark(*i)), LINE - 2);
             let tip = tip(event);
             text.push_str(&format!(
@@ -146,7 +147,7 @@ fn lanes(summary: &Summary<'_>, side: Side) -> Vec<(usize, usize)> {
         if free == busy.len() {
             busy.push(0);
         }
-        busy[free] = event.at_us + event.took_us.max(1);
+        busy[free] = event.at_us.saturating_add(event.took_us.max(1));
         lanes.push((i, free));
     }
     lanes

@@ -251,6 +251,22 @@ fn show_refuses_what_is_no_trace() {
 }
 
 #[test]
+fn a_trace_is_told_from_a_recording() {
+    tandem_only!("a trace");
+    let mut case = case!("tracemixed");
+    case.args(&["true"]);
+    traced_run(&mut case);
+    let (trace, record) = (case.text("trace"), case.text("record"));
+    let mut command = case.command();
+    command.args(["run", "--bundle", &case.text("bundle"), &case.id]).env("TANDEM_RECORD", &record);
+    case.launch(command).wait().ok();
+    let swapped = case.call(&["trace", "replay", &trace]);
+    swapped.refused_with(&["this is a trace", "`tandem trace show` reads it", "TANDEM_RECORD=FILE"]);
+    let swapped = case.call(&["trace", "show", &record]);
+    swapped.refused_with(&["this is a recording", "`tandem trace replay` reads it", "--trace FILE"]);
+}
+
+#[test]
 fn a_trace_that_can_not_be_written_is_said() {
     tandem_only!("a trace");
     let mut case = case!("tracedir");

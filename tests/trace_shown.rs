@@ -164,6 +164,30 @@ fn a_filter_that_forbids_execve_fails_at_execve() {
 }
 
 #[test]
+fn the_start_of_the_child_is_a_step_and_no_gap() {
+    tandem_only!("a trace");
+    let mut case = case!("shownstart");
+    case.args(&["true"]);
+    let file = traced(&mut case);
+    let text = fs::read_to_string(&file).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let events: Vec<_> = events.take_while(|e| e["command"] != "delete").filter(|e| e["event"].is_string()).collect();
+    let of =
+        |side: &str, name: &str| events.iter().filter(|e| e["side"] == side && e["name"] == name).collect::<Vec<_>>();
+    let end = |e: &serde_json::Value| e["at_us"].as_u64().unwrap() + e["took_us"].as_u64().unwrap();
+    let (start, clone) = (of("child", "start"), of("parent", "clone"));
+    assert_eq!((start.len(), clone.len()), (1, 1), "{events:#?}");
+    assert!(start[0]["at_us"].as_u64().unwrap() >= end(clone[0]), "{events:#?}");
+    // On one clock: it ends with the child's next event, and after the plan has left.
+    let next =
+        events.iter().filter(|e| e["side"] == "child" && e["name"] != "start").map(|e| e["at_us"].as_u64().unwrap());
+    assert_eq!(end(start[0]), next.min().unwrap());
+    let plan = of("parent", "Plan").iter().map(|e| e["at_us"].as_u64().unwrap()).min().unwrap();
+    assert!(end(start[0]) >= plan, "{events:#?}");
+    assert!(!said(&shown(&case, &file, &[]), "gaps").contains("NamespacesReady"));
+}
+
+#[test]
 fn several_commands_are_compared_each_with_its_like() {
     tandem_only!("a trace");
     let (mut first, mut second) = (case!("showndiff"), case!("showndiff"));

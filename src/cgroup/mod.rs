@@ -118,7 +118,7 @@ impl Cgroup {
             let count = match place.make() {
                 Ok(count) => count,
                 Err(error) if tolerance.covers(&error) => {
-                    cgroup.notes.push(format!("no cgroup `{path}`: {error}"));
+                    cgroup.notes.push(format!("no cgroup: {error}"));
                     let names = if place.unified { &["".to_owned()][..] } else { &place.controllers[..] };
                     cgroup.refused.extend(names.iter().map(|name| (name.clone(), error.clone())));
                     continue;

@@ -58,7 +58,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
         // Without, the whole strategy is so, and the trace has said why.
         if root.api.moves_mounts() {
             session.recorder.fallback("devices", || {
-                About::object(format!("{} nodes", by_path.len())).by("by path").why(by_path[0].1.clone())
+                About::object(format!("{} nodes", by_path.len())).by("their paths").why(by_path[0].1.clone())
             });
         }
         let indexes: Vec<usize> = by_path.iter().map(|(index, _)| *index).collect();

@@ -61,7 +61,9 @@ pub(super) fn become_user(
     let lacking = capabilities::apply(&ours.capabilities, extra)?;
     if !lacking.is_empty() {
         session.recorder.fallback("capabilities", || {
-            About::object(capability_names(lacking)).by("left out").why("the runtime does not have them to give")
+            About::object(capability_names(lacking))
+                .by("leaving them out")
+                .why("the runtime does not have them to give")
         });
     }
     if entered.is_err() {

@@ -252,7 +252,7 @@ impl Mounter<'_> {
     ) -> Result<&'static str> {
         self.session
             .recorder
-            .fallback("file system", || About::object(fs.fstype.clone()).by("the host's, bound").why(why.to_string()));
+            .fallback("file system", || About::object(fs.fstype.clone()).by("binding the host's").why(why.to_string()));
         // The host's has mounts below it, which the new one would not have had.
         let below = Attrs { set: changes.attrs.set & attr::INHERITED, clear: 0 };
         self.bind(bind, destination, Changes { recursive: below, ..changes })
@@ -267,7 +267,7 @@ impl Mounter<'_> {
             Opened::Empty(reason) if fs.idmapped || !shows_namespace && !self.root.sees_host() => Err(reason),
             Opened::Empty(reason) => {
                 self.session.recorder.fallback("file system", || {
-                    About::object(fs.fstype.clone()).by("made by the child").why(reason.to_string())
+                    About::object(fs.fstype.clone()).by("the child").why(reason.to_string())
                 });
                 Ok(Err(Some(reason)))
             }

@@ -76,7 +76,9 @@ impl Changes {
                 // it stays so, as under every runtime.
                 Err(Errno::PERM) if attr.clear & !attr::ATIME != 0 => {
                     recorder.fallback("locked flags", || {
-                        About::object(describe(&attr)).by("left as the host has them").why("mount_setattr: EPERM")
+                        About::object(describe(&attr))
+                            .by("leaving them as the host has them")
+                            .why("mount_setattr: EPERM")
                     });
                     let attr = MountAttr { clear: attr.clear & attr::ATIME, ..attr };
                     mount_setattr(tree, recursive, &attr).context(|| format!("mount_setattr {}", describe(&attr)))?;

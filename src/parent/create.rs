@@ -187,6 +187,7 @@ impl Making<'_> {
             let made = crate::plan::namespaces::names(plan.namespaces.at_clone);
             About::object(format!("pid {}", child.pid)).with(format!("namespaces: {made}"))
         });
+        recorder.other_began();
         if cgroup.as_ref().and_then(Cgroup::into_fd).is_some() {
             child.record_late_join(moved, recorder);
         }

@@ -166,6 +166,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let before = oom::Before::of(cgroup.as_ref());
     let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
+    recorder.other_began();
 
     let channel = channel.recorded("exec")?;
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));

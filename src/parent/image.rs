@@ -29,7 +29,10 @@ impl Image {
             Ok(mount) => Ok(Image(mount)),
             Err(why) => {
                 recorder.fallback("image", || About::default().by("a sealed copy in memory").why(why.to_string()));
-                copy(proc).context(|| "copy the binary into memory").map(Image)
+                let since = recorder.now();
+                let copied = copy(proc).context(|| "copy the binary into memory");
+                recorder.ended("image", since, &copied, || About::default().by("a sealed copy in memory"));
+                copied.map(Image)
             }
         }
     }

@@ -191,7 +191,7 @@ impl InMountNamespace {
             }
             Err(nix::errno::Errno::EPERM) => {
                 recorder.fallback("mount namespace", || {
-                    About::default().by("sources are opened where this process is").why("setns: EPERM")
+                    About::default().by("opening sources where this process is").why("setns: EPERM")
                 });
                 Ok(InMountNamespace(None))
             }

@@ -187,7 +187,7 @@ impl<'a> Opener<'a> {
                     Some(pin) => {
                         let why = || format!("`{pin}` keeps a mount namespace, which no attached tree may hold");
                         talk.session.recorder.fallback("open source", || {
-                            About::object(path.display().to_string()).by("in a copy of the mount namespace").why(why())
+                            About::object(path.display().to_string()).by("a copy of the mount namespace").why(why())
                         });
                         namespaces::in_copy(self.proc, || open_tree(CWD, path, *recursive, *nofollow))
                     }

@@ -81,7 +81,7 @@ impl Child {
     pub(super) fn record_late_join(&self, moved: Option<String>, recorder: &mut Recorder) {
         if !self.in_cgroup() {
             let why = || moved.unwrap_or_else(|| "no clone3".into());
-            recorder.fallback("cgroup", || About::default().by("joined by cgroup.procs").why(why()));
+            recorder.fallback("cgroup", || About::default().by("cgroup.procs").why(why()));
         }
     }
 

@@ -168,6 +168,8 @@ pub struct Recorder {
     limits: Limits,
     bytes: usize,
     dropped: u64,
+    /// When the other side's process was made, until it has said something.
+    other_began: Option<u64>,
     /// What is a line already, where all is kept and goes to a file.
     ahead: Option<Lines>,
 }
@@ -185,6 +187,7 @@ impl Recorder {
             limits: Limits::NONE,
             bytes: 0,
             dropped: 0,
+            other_began: None,
             ahead: None,
         };
         if on {
@@ -301,9 +304,21 @@ impl Recorder {
         }
     }
 
+    /// The other side's process is there now. It can't know when it was made: until its first event it starts.
+    pub fn other_began(&mut self) {
+        self.other_began = self.on.then(|| self.now());
+    }
+
     /// Takes over what the other side recorded.
     pub fn absorb(&mut self, others: Vec<Event>) {
         if self.on {
+            let first = others.iter().min_by_key(|event| event.at_us).filter(|event| event.side != self.side);
+            if let Some((first, since)) = first.and_then(|first| Some((first, self.other_began.take()?))) {
+                let took_us = first.at_us.saturating_sub(since);
+                let about = About::default().with("its image is executed, and takes the plan");
+                let start = Event::new(Sort::Step, "start", since, took_us, about, vec![]);
+                self.keep(Event { side: first.side, pid: first.pid, ..start });
+            }
             others.into_iter().for_each(|event| self.keep(event));
         }
     }

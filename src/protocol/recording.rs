@@ -204,7 +204,14 @@ pub fn read(path: &Path) -> Result<Vec<Recording>> {
             all.push(Recording { command: header.command, frames: vec![] });
             continue;
         }
-        let line: Line = serde_json::from_str(line).map_err(|e| bad(format!("it is no frame: {e}")))?;
+        let line: Line = match serde_json::from_str(line) {
+            Ok(frame) => frame,
+            Err(_) if has(line, "trace_version") => {
+                let advice = format!("a recording is made by {VARIABLE}=FILE");
+                return Err(bad("this is a trace: `tandem trace show` reads it".into()).advise(advice));
+            }
+            Err(e) => return Err(bad(format!("it is no frame: {e}"))),
+        };
         let bytes = STANDARD.decode(line.bytes).map_err(|e| bad(e.to_string()))?;
         let last = all.last_mut().ok_or_else(|| bad("a frame before any header".into()))?;
         last.frames.push(Frame { direction: line.direction, bytes, fds: line.fds });
@@ -213,6 +220,11 @@ pub fn read(path: &Path) -> Result<Vec<Recording>> {
         true => Err(Error::config(format!("`{}` holds no recording", path.display()))),
         false => Ok(all),
     }
+}
+
+/// Whether a line is an object with this member: what else a file may be is told by its header.
+pub(crate) fn has(line: &str, member: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.get(member).is_some())
 }
 
 /// Borrows fds for a call.

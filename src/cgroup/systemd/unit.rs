@@ -70,7 +70,7 @@ impl Cgroup {
                     cgroup.dirs.push(Some(dir));
                 }
                 Err(error) if wanted.tolerance.covers(&error) => {
-                    cgroup.notes.push(format!("no cgroup `{}`: {error}", place.full_path()));
+                    cgroup.notes.push(format!("no cgroup: {error}"));
                 }
                 Err(error) => return Err(error.context("make the cgroup")),
             }

@@ -69,7 +69,7 @@ fn head(summary: &Summary<'_>) -> String {
     };
     say("gaps", summary.gaps.iter().map(silence).collect());
     let fallbacks = summary.fallbacks();
-    let told = |event: &&Event| ("fallback", format!("{} {}", side(event.side), escape(&words(event))));
+    let told = |(side, words): &(&str, String)| ("fallback", format!("{side} {}", escape(words)));
     say("fallbacks", if fallbacks.is_empty() { none("none") } else { fallbacks.iter().map(told).collect() });
     match summary.failure() {
         None => say("error", none("none")),

@@ -4,7 +4,7 @@ use super::fold::{self, Row};
 use super::paint::{Paint, duration, safe, shorten, wrap};
 use super::read::Section;
 use super::summary::{Failure, Mark, Summary};
-use super::text::{name, side, title, words};
+use super::text::{name, title};
 use super::time::Gap;
 use crate::protocol::event::{Event, Side, Sort};
 
@@ -80,7 +80,7 @@ fn head(summary: &Summary<'_>, paint: Paint, width: usize) -> String {
     };
     say("gaps", summary.gaps.iter().map(silence).collect());
     let fallbacks = summary.fallbacks();
-    let told = |event: &&Event| (format!("{:<6}  {}", side(event.side), words(event)), Paint::cyan as Colour);
+    let told = |(side, words): &(&str, String)| (format!("{side:<6}  {words}"), Paint::cyan as Colour);
     say("fallbacks", if fallbacks.is_empty() { none("none") } else { fallbacks.iter().map(told).collect() });
     match summary.failure() {
         None => say("error", none("none")),

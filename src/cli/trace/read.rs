@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Context, Error, Result};
 use crate::parent::trace::Header;
 use crate::protocol::event::{Event, VERSION};
-use crate::protocol::lines;
+use crate::protocol::{lines, recording};
 
 /// One command's part of a trace file.
 #[derive(Debug)]
@@ -43,7 +43,14 @@ fn parse(text: &str) -> Result<Vec<Section>> {
             sections.push(Section { header, events: vec![] });
             continue;
         }
-        let event = serde_json::from_str(line).map_err(|e| bad(format!("it is no event of a trace: {e}")))?;
+        let event = match serde_json::from_str(line) {
+            Ok(event) => event,
+            Err(_) if recording::has(line, "recording_version") => {
+                let error = bad("this is a recording: `tandem trace replay` reads it".into());
+                return Err(error.advise("a trace is made by --trace FILE"));
+            }
+            Err(e) => return Err(bad(format!("it is no event of a trace: {e}"))),
+        };
         sections.last_mut().ok_or_else(|| bad("an event before any header".into()))?.events.push(event);
     }
     // They were written so; who has edited a file may have not.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::fold::{self, Row};
 use super::paint::{duration, safe};
 use super::read::Section;
-use super::text::{name, side};
+use super::text::{name, side, words};
 use super::time::{self, Gap, Wait};
 use crate::protocol::event::{Event, Side, Sort};
 
@@ -102,9 +102,13 @@ impl<'a> Summary<'a> {
         awaited.map_or(String::new(), |(who, message)| format!(": {} waits for {}", side(who), safe(&message.name)))
     }
 
-    /// What was done in another way than usual.
-    pub(super) fn fallbacks(&self) -> Vec<&'a Event> {
-        self.section.events.iter().filter(|e| e.event == Sort::Fallback).collect()
+    /// What was done in another way than usual: the side, and how.
+    pub(super) fn fallbacks(&self) -> Vec<(&'static str, String)> {
+        let told = |row: Row| match row {
+            Row::Event(i) => (fold::side(self, &row), words(&self.section.events[i])),
+            _ => (fold::side(self, &row), fold::label(self, &row)),
+        };
+        fold::gathered(&self.section.events, Sort::Fallback).into_iter().map(told).collect()
     }
 
     /// The error that ended the command: its first cause, and what the user was told.
@@ -157,7 +161,10 @@ impl<'a> Summary<'a> {
     pub(super) fn mark_of(&self, row: &Row) -> Mark {
         match row {
             Row::Event(i) => self.mark(*i),
-            Row::Run(_) => self.slow(self.own_of(row)),
+            Row::Run(run) => match self.mark(run[0]) {
+                mark @ (Mark::Fallback | Mark::Refused) => mark,
+                _ => self.slow(self.own_of(row)),
+            },
             Row::Gap(gap) => Mark::Gap(self.share(gap.took_us)),
         }
     }

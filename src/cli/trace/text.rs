@@ -25,7 +25,7 @@ pub(super) fn lines(section: &Section) -> String {
 /// The command, the container, how long it took, when it was.
 pub(super) fn title(summary: &Summary<'_>) -> String {
     let header = &summary.section.header;
-    let mut title = format!("{} {}: {}", safe(&header.command), safe(&header.id), duration(summary.total));
+    let mut title = format!("{} {}: {}", safe(&header.command), id(&header.id), duration(summary.total));
     title.push_str(&format!(", {} events", summary.section.events.len()));
     if header.dropped > 0 {
         title.push_str(&format!(" (and {} before them, dropped)", header.dropped));
@@ -34,6 +34,12 @@ pub(super) fn title(summary: &Summary<'_>) -> String {
         title.push_str(&format!(", {}", safe(more)));
     }
     title
+}
+
+/// A container's name in a title; of an engine's 64 digits as many as the engine shows.
+pub(super) fn id(id: &str) -> String {
+    let digits = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    safe(if digits { &id[..12] } else { id })
 }
 
 /// What an event is, and of what.

@@ -434,3 +434,21 @@ fn nothing_is_made() {
     case.alter(|c| c["process"]["cwd"] = json!("relative"));
     case.call(&["create", "--dry-run", "--bundle", &bundle, &case.id]).refused_with(&["process.cwd"]);
 }
+
+#[test]
+fn nothing_is_said_of_what_is_left_of_rules_with_an_error() {
+    tandem_only!("lint");
+    let mut case = case!("lintrest");
+    let filter =
+        |action: &str| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": action}]});
+    let of_default =
+        |findings: &[Value]| paths(findings, "warning").contains(&"linux.seccomp.defaultAction".to_owned());
+    case.alter(|c| c["linux"]["seccomp"] = filter("SCMP_ACT_ALLOW"));
+    assert!(of_default(&lint(&case, &[]).0));
+    case.alter(|c| c["linux"]["seccomp"] = filter("SCMP_ACT_ERNO"));
+    let (findings, code) = lint(&case, &[]);
+    assert_eq!(paths(&findings, "error"), ["linux.seccomp.syscalls[0].action"], "{findings:#?}");
+    assert!(findings[0]["message"].as_str().unwrap().contains("`SCMP_ACT_ERRNO` comes nearest"), "{findings:#?}");
+    assert!(!of_default(&findings), "{findings:#?}");
+    assert_eq!(code, 1);
+}

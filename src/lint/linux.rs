@@ -20,7 +20,10 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     findings.extend(namespaces(linux));
     findings.extend(of_root(subject.spec));
     findings.extend(cgroups_path(linux, subject.systemd));
-    findings.extend(linux.seccomp().iter().flat_map(seccomp));
+    // What is left of rules with errors is not what was meant, and nothing is said of it.
+    if !subject.refused.iter().any(|path| path.starts_with("linux.seccomp")) {
+        findings.extend(linux.seccomp().iter().flat_map(seccomp));
+    }
     findings.extend(forbidden_devices(linux));
     findings.extend(linux.resources().iter().flat_map(resources));
     findings

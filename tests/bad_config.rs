@@ -249,7 +249,7 @@ fn a_number_that_the_kernel_refuses_or_that_is_not_there() {
         (
             "/linux/seccomp",
             json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_NONESUCH"]}),
-            &["linux.seccomp.architectures[0]", "unknown variant `SCMP_ARCH_NONESUCH`"],
+            &["linux.seccomp.architectures[0]", "`SCMP_ARCH_NONESUCH` is unknown"],
         ),
     ];
     for (pointer, value, words) in changes {

@@ -86,8 +86,9 @@ enum Command {
     Kill(container::Kill),
     /// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
     ///
-    /// Errors are what `create` refuses, all of them; warnings are what is legal and does something else than was meant, or
-    /// what can't work with the files of this host as they are now. Each has the property's JSON path, a reason, and what to
+    /// Errors are what `create` refuses by the configuration alone, before it makes anything, all of them; the kernel may refuse
+    /// more. Warnings are what is legal and does something else than was meant, or what, as far as a look can tell, won't work
+    /// on this host as it is now. Each has the property's JSON path, a reason, and what to
     /// do.
     ///
     /// Exit status: 0 without errors, 1 with any, and with --strict for warnings too.

@@ -26,7 +26,7 @@ pub(crate) fn unfit_for_fsconfig(fs: &Filesystem) -> Option<String> {
 /// # Errors
 /// What the kernel refuses, in its own words where it has any.
 pub(crate) fn make(fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
-    let context = open(&fs.fstype).context(|| format!("fsopen `{}`", fs.fstype))?;
+    let context = open(&fs.fstype).context(|| format!("fsopen `{}`", fs.fstype)).map_err(|e| of_options(fs, "", e))?;
     finish(context.as_fd(), fs, attrs)
 }
 
@@ -67,8 +67,12 @@ fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Er
     fsconfig_create(context).map_err(|e| ("fsconfig create".into(), e))
 }
 
-/// What a refusal of an option means; `what` names it in backticks, or else is about all of them.
+/// What a refusal of the type or an option means; `what` names the option in backticks, or else is about all of them.
 pub(crate) fn of_options(fs: &Filesystem, what: &str, error: Error) -> Error {
+    // With a source on a device, it may be the device that is not there.
+    if error.errno() == Some(Errno::NODEV) {
+        return error.advise("see /proc/filesystems for those of this kernel; `modprobe` may add to them");
+    }
     if error.errno() != Some(Errno::INVAL) || fs.data.is_empty() {
         return error;
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Context, Error, Result};
@@ -103,14 +104,14 @@ fn run_traced(
     output: &Output,
 ) -> Result<()> {
     let since = journal::now();
-    let result = run_one(hook, state, cwd, output);
+    let result = run_one((kind, i), hook, state, cwd, output);
     journal::ended("hook", since, &result, || {
         About::object(format!("{kind}[{i}] {}", hook.path.display())).with("it exited with 0")
     });
     result
 }
 
-fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {
+fn run_one((kind, i): (&str, usize), hook: &HookPlan, state: &str, cwd: Option<&Path>, output: &Output) -> Result<()> {
     let mut command = Command::new(&hook.path);
     if let Some(cwd) = cwd {
         command.current_dir(cwd);
@@ -135,21 +136,43 @@ fn run_one(hook: &HookPlan, state: &str, cwd: Option<&Path>, output: &Output) ->
     command.envs(hook.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
     // A group of its own, so that what it has started ends with it.
     command.process_group(0);
-    let mut child = command.spawn().context(|| "execute")?;
+    let child = command.spawn().context(|| "execute");
+    let mut child = child.map_err(|e| match e.errno().and_then(|errno| unrun(kind, hook, errno)) {
+        Some(advice) => e.advise(advice),
+        None => e,
+    })?;
     let status = match hook.timeout {
         None => child.wait().context(|| "wait for it")?,
         Some(seconds) => wait_at_most(&mut child, Duration::from_secs(seconds))?
-            .ok_or_else(|| Error::system(format!("it took longer than its timeout of {seconds} s and was killed")))?,
+            .ok_or_else(|| Error::system(format!("it took longer than its timeout of {seconds} s and was killed")))
+            .map_err(|e| e.advise(format!("raise `hooks.{kind}[{i}].timeout`")))?,
     };
     if status.success() {
         return Ok(());
     }
     let said = first_line(said);
     let said = if said.is_empty() { said } else { format!(": {said}") };
-    Err(Error::system(match (status.code(), status.signal()) {
+    let error = Error::system(match (status.code(), status.signal()) {
         (Some(code), _) => format!("it exited with {code}{said}"),
         (None, signal) => format!("it was killed by signal {}{said}", signal.unwrap_or_default()),
-    }))
+    });
+    Err(match output.stderr {
+        Some(_) => error.advise("what it said is in the file of the annotation `run.oci.hooks.stderr`"),
+        None => error.advise("the annotation `run.oci.hooks.stderr` names a file for all that it says"),
+    })
+}
+
+/// What to do about a program that can't be executed.
+fn unrun(kind: &str, hook: &HookPlan, errno: Errno) -> Option<&'static str> {
+    let there = hook.path.exists();
+    match errno {
+        Errno::NOENT if there => Some("the file is there; its interpreter or loader is not"),
+        Errno::NOENT if kind == "startContainer" => Some("it is looked for in the container's root file system"),
+        Errno::NOENT => Some("it is looked for on the host, not in the container's root file system"),
+        Errno::ACCESS if there => Some("make it executable, `chmod +x`; is its file system mounted noexec?"),
+        Errno::NOEXEC => Some("it has no `#!` line, or is built for another architecture"),
+        _ => None,
+    }
 }
 
 /// None if it took longer, and is dead and reaped.
@@ -215,13 +238,14 @@ mod tests {
             &Output::default(),
         )
         .unwrap_err();
-        assert_eq!(error.to_string(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
+        assert_eq!(error.message(), "hook poststop[1] `/bin/sh`: it exited with 3: no net");
     }
 
     #[test]
     fn a_hook_that_hangs_is_killed() {
         let error = run("prestart", &[hook("sleep 100", Some(1))], "{}", None, &Output::default()).unwrap_err();
         assert!(error.to_string().contains("timeout of 1 s"), "{error}");
+        assert_eq!(error.advice(), Some("raise `hooks.prestart[0].timeout`"));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod hooks;
 mod kernel;
 pub mod lint;
 mod mountinfo;
+mod nearest;
 mod node;
 pub mod parent;
 pub mod plan;

@@ -434,3 +434,64 @@ fn nothing_is_made() {
     case.alter(|c| c["process"]["cwd"] = json!("relative"));
     case.call(&["create", "--dry-run", "--bundle", &bundle, &case.id]).refused_with(&["process.cwd"]);
 }
+
+#[test]
+fn nothing_is_said_of_what_is_left_of_rules_with_an_error() {
+    tandem_only!("lint");
+    let mut case = case!("lintrest");
+    let filter =
+        |action: &str| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": action}]});
+    let of_default =
+        |findings: &[Value]| paths(findings, "warning").contains(&"linux.seccomp.defaultAction".to_owned());
+    case.alter(|c| c["linux"]["seccomp"] = filter("SCMP_ACT_ALLOW"));
+    assert!(of_default(&lint(&case, &[]).0));
+    case.alter(|c| c["linux"]["seccomp"] = filter("SCMP_ACT_ERNO"));
+    let (findings, code) = lint(&case, &[]);
+    assert_eq!(paths(&findings, "error"), ["linux.seccomp.syscalls[0].action"], "{findings:#?}");
+    assert!(findings[0]["message"].as_str().unwrap().contains("`SCMP_ACT_ERRNO` comes nearest"), "{findings:#?}");
+    assert!(!of_default(&findings), "{findings:#?}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn what_this_host_does_not_have_is_a_warning() {
+    tandem_only!("lint");
+    use std::os::unix::fs::PermissionsExt;
+    let mut case = case!("linthost");
+    let asked = ["mounts[6].type", "linux.resources.cpu.cpus", "process.args[0]", "process.rlimits[0].hard"];
+    let script = case.rootfs().join("bin/script");
+    let made = |interpreter: &str| {
+        fs::write(&script, format!("#! {interpreter} -e\n")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let set = |c: &mut Value, fstype: &str, cpus: &str, program: &str| {
+        c["mounts"][6]["type"] = json!(fstype);
+        c["linux"]["resources"] = json!({"cpu": {"cpus": cpus}});
+        c["process"]["args"] = json!([program]);
+        c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 700}]);
+    };
+    let look_behind = |case: &Case, wrapper: &[&str]| {
+        let outcome = case.call_behind(wrapper, &["lint", "--format", "json", &case.text("bundle")]);
+        let findings: Vec<Value> =
+            serde_json::from_str(&outcome.out()).unwrap_or_else(|e| panic!("{e}: {}", outcome.all()));
+        assert_eq!(paths(&findings, "error"), [""; 0]);
+        let found = paths(&findings, "warning");
+        asked.map(|path| found.contains(&path.to_owned()))
+    };
+    let few = ["prlimit", "--nofile=600:600"];
+    let without = [&few[..], &["setpriv", "--bounding-set=-sys_resource"]].concat();
+    mount(&mut case.config, "/data", "tmpfs", "none", &[]);
+    // Root of a container may be without it, too.
+    let effective = u64::from_str_radix(&look::words(std::process::id(), "CapEff")[0], 16).unwrap();
+    let lacks = effective & 1 << 24 == 0;
+    for program in ["script", "/bin/script"] {
+        made("/no/such/interpreter");
+        case.alter(|c| set(c, "ext9", "0-8000", program));
+        assert_eq!(look_behind(&case, &without), [true; 4], "{program}");
+        // With the capability the limit can be had.
+        assert_eq!(look_behind(&case, &few), [true, true, true, lacks], "{program}");
+        made("/bin/sh");
+        case.alter(|c| set(c, "tmpfs", "0", program));
+        assert_eq!(look_behind(&case, &few), [false, false, false, lacks], "{program}");
+    }
+}

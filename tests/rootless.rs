@@ -358,3 +358,36 @@ fn a_cgroup_handed_to_it_has_its_limits() {
     case.delete();
     case.nothing_left("delete");
 }
+
+#[test]
+fn without_a_cgroup_a_command_says_why() {
+    if !ordinary("without_a_cgroup_a_command_says_why") {
+        return;
+    }
+    tandem_only!("advice");
+    let mut case = single("rlnocg");
+    case.running();
+    if case.call(&["pause", &case.id]).status.success() {
+        case.call(&["resume", &case.id]).ok();
+        skip!("this user has a cgroup");
+    }
+    for args in [&["pause"][..], &["update", "--pids-limit", "50"], &["events", "--stats"]] {
+        case.call(&[args, &[&case.id]].concat()).refused_with(&["the container has no cgroup", "see `tandem doctor`"]);
+    }
+    case.delete_by_force();
+    case.alter(|c| c["linux"]["resources"] = json!({"memory": {"limit": 100_000_000}}));
+    case.create_with(&[]).refused_with(&["set memory limit", "the container has no cgroup", "see `tandem doctor`"]);
+}
+
+#[test]
+fn without_a_user_namespace_the_refusal_says_how_to_get_one() {
+    if !ordinary("without_a_user_namespace_the_refusal_says_how_to_get_one") {
+        return;
+    }
+    tandem_only!("advice");
+    let mut case = Case::new("rlnouser");
+    case.alter(|c| {
+        c["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    });
+    case.create_with(&[]).refused_with(&["clone3 into new namespaces (mnt pid net", "`tandem spec --rootless`"]);
+}

@@ -33,6 +33,19 @@ pub enum Layout {
     None,
 }
 
+impl Layout {
+    /// Why a container that was to have a cgroup has none, and how to get one.
+    pub(crate) fn why_none(self) -> &'static str {
+        match self {
+            Layout::V1 | Layout::Hybrid => "only root can make one in v1 hierarchies; see `tandem doctor`",
+            Layout::V2 => {
+                "this user can make none here: --systemd-cgroup in a systemd session has one made; see `tandem doctor`"
+            }
+            Layout::None => "no cgroup hierarchies are mounted here",
+        }
+    }
+}
+
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hierarchy {

@@ -55,6 +55,12 @@ impl Write {
                     let error = Error::call(dir.written(file, value), errno).context(format!("set {}", self.what));
                     return Err(match (errno, file.as_str()) {
                         (Errno::BUSY, "memory.limit_in_bytes") => error.advise(in_use(dir)),
+                        (Errno::INVAL | Errno::RANGE | Errno::ACCESS | Errno::NOSPC, "cpuset.cpus") => {
+                            has(error, "/sys/devices/system/cpu/online")
+                        }
+                        (Errno::INVAL | Errno::RANGE | Errno::ACCESS | Errno::NOSPC, "cpuset.mems") => {
+                            has(error, "/sys/devices/system/node/online")
+                        }
                         _ => error,
                     });
                 }
@@ -67,6 +73,14 @@ impl Write {
         let files: Vec<_> = self.files.iter().map(|(file, _)| format!("`{file}`")).collect();
         let message = format!("`{}` has no {}: the kernel lacks this limit", dir.path(), files.join(" or "));
         Err(Error::system(message).context(format!("set {}", self.what)))
+    }
+}
+
+/// What of a cpuset's list there is; a kernel without NUMA does not say.
+fn has(error: Error, list: &str) -> Error {
+    match std::fs::read_to_string(list) {
+        Ok(online) => error.advise(format!("this host has {}, and the cgroup above may have fewer", online.trim())),
+        Err(_) => error,
     }
 }
 

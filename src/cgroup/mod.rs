@@ -416,9 +416,10 @@ impl Cgroup {
             }
             _ => format!("no cgroup hierarchy with the `{controller}` controller is mounted"),
         };
-        match reason {
+        let error = match reason {
             Some((_, error)) => error.clone().context(message),
             None => Error::system(message),
-        }
+        };
+        if self.record.is_none() { error.advise(self.record.layout.why_none()) } else { error }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::kernel::rustix;
 use crate::kernel::rustix::fs::FileType;
+use crate::kernel::rustix::io::Errno;
 use crate::kernel::rustix::mount::MountFlags;
 
 use super::attach::{Target, file_type};
@@ -25,7 +26,16 @@ pub(super) fn set_names(container: &ContainerPlan, proc: &Proc) -> Result<()> {
     if let Some(name) = &container.domainname {
         rustix::system::setdomainname(name.as_bytes()).context(|| format!("setdomainname `{name}`"))?;
     }
-    container.sysctls.iter().try_for_each(|(path, value)| proc.write_sysctl(path, value))
+    container.sysctls.iter().try_for_each(|(path, value)| {
+        proc.write_sysctl(path, value).map_err(|e| match e.errno() {
+            Some(Errno::NOENT) => e.advise(
+                "this kernel has no such sysctl, or not in the container's namespace: `linux.sysctl` has a typing mistake, or a \
+                 module is not loaded",
+            ),
+            Some(Errno::INVAL) => e.advise("the sysctl takes no such value"),
+            _ => e,
+        })
+    })
 }
 
 /// Masks and seals paths. What does not exist needs neither.

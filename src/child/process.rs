@@ -77,9 +77,14 @@ fn above_own(limit: &RlimitPlan) -> String {
     match sys::process::rlimit(limit.resource) {
         Ok((_, hard)) => {
             let name = limit.name.trim_start_matches("RLIMIT_").to_ascii_lowercase();
+            // podman 4.3 does not lower its own to what it may have, not even for `--ulimit host`.
+            let raised = match limit.name.as_str() {
+                "RLIMIT_NOFILE" | "RLIMIT_NPROC" => "; it raises nofile and nproc by itself: name both",
+                _ => "",
+            };
             format!(
                 "the runtime's own hard limit is {hard}, and {needs}; ask for no more, with podman by --ulimit \
-                 {name}={hard}:{hard} or --ulimit host"
+                 {name}={hard}:{hard}{raised}"
             )
         }
         Err(_) => format!("it is above the runtime's own hard limit, and {needs}"),

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::kernel::rustix::fs::Access;
+use crate::kernel::rustix::io::Errno;
 use crate::kernel::rustix::net::SocketFlags;
 use crate::kernel::{nix, rustix};
 
@@ -115,7 +117,19 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
         Ok(never) => match never {},
         Err(errno) => {
             let program = start.program.to_string_lossy();
-            Err(Error::call(format!("execve `{program}`"), rustix::io::Errno::from_raw_os_error(errno as i32)))
+            let errno = Errno::from_raw_os_error(errno as i32);
+            let error = Error::call(format!("execve `{program}`"), errno);
+            Err(match errno {
+                // Not under a filter, which may end a process that looks.
+                Errno::NOENT if start.filter.is_some() => {
+                    error.advise("if the file is there, its interpreter or loader is not")
+                }
+                Errno::NOENT if rustix::fs::access(&*start.program, Access::EXISTS).is_ok() => {
+                    error.advise("the file is there; its interpreter or loader is not")
+                }
+                Errno::NOEXEC => error.advise("it has no `#!` line, or is built for another architecture"),
+                _ => error,
+            })
         }
     }
 }

@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use self::globals::{Context, Globals};
 use crate::error::{Context as _, Error, Result};
+use crate::nearest::nearest;
 use crate::plan::load;
 
 /// What `--version` prints after the name.
@@ -85,8 +86,9 @@ enum Command {
     Kill(container::Kill),
     /// Tell all that is wrong with a bundle's configuration, and what is hardly meant; make nothing
     ///
-    /// Errors are what `create` refuses, all of them; warnings are what is legal and does something else than was meant, or
-    /// what can't work with the files of this host as they are now. Each has the property's JSON path, a reason, and what to
+    /// Errors are what `create` refuses by the configuration alone, before it makes anything, all of them; the kernel may refuse
+    /// more. Warnings are what is legal and does something else than was meant, or what, as far as a look can tell, won't work
+    /// on this host as it is now. Each has the property's JSON path, a reason, and what to
     /// do.
     ///
     /// Exit status: 0 without errors, 1 with any, and with --strict for warnings too.
@@ -160,8 +162,19 @@ fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let lines = lines.filter(|line| !is_far(line, error));
     let line = lines.collect::<Vec<_>>().join(" ");
     format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// Whether a line is clap's tip of a name that was hardly meant: it finds `--rm` similar to `--cgroup-manager`.
+fn is_far(line: &str, error: &clap::Error) -> bool {
+    if !line.starts_with("tip:") || !line.contains("similar") {
+        return false;
+    }
+    let wrong = error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand));
+    let wrong = wrong.or_else(|| error.get(ContextKind::InvalidValue)).map(ToString::to_string).unwrap_or_default();
+    nearest(&wrong, line.split('\'').skip(1).step_by(2)).is_none()
 }
 
 fn run(cli: &Cli) -> Result<i32> {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::error::{Context, Error, Result};
@@ -28,7 +29,11 @@ impl Spec {
         let spec = if self.rootless { rootless() } else { default() };
         let text = serde_json::to_string_pretty(&spec).map_err(|e| Error::system(e.to_string()))? + "\n";
         let doing = || format!("make `{}`", path.display());
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).context(doing)?;
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).context(doing);
+        let mut file = file.map_err(|e| match e.errno() {
+            Some(Errno::EXIST) => e.advise("remove it first, or name another by --file"),
+            _ => e,
+        })?;
         file.write_all(text.as_bytes()).context(doing)
     }
 }

@@ -20,7 +20,10 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     findings.extend(namespaces(linux));
     findings.extend(of_root(subject.spec));
     findings.extend(cgroups_path(linux, subject.systemd));
-    findings.extend(linux.seccomp().iter().flat_map(seccomp));
+    // What is left of rules with errors is not what was meant, and nothing is said of it.
+    if !subject.refused.iter().any(|path| path.starts_with("linux.seccomp")) {
+        findings.extend(linux.seccomp().iter().flat_map(seccomp));
+    }
     findings.extend(forbidden_devices(linux));
     findings.extend(linux.resources().iter().flat_map(resources));
     findings
@@ -128,11 +131,23 @@ fn forbidden_devices(linux: &Linux) -> Vec<Finding> {
 
 fn resources(resources: &LinuxResources) -> Vec<Finding> {
     let mut findings: Vec<Finding> = resources.memory().iter().flat_map(memory).collect();
+    let cpus = resources.cpu().as_ref().and_then(|cpu| cpu.cpus().as_ref());
+    findings.extend(cpus.and_then(|cpus| absent(cpus)));
     if resources.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
         let message = "0 is no limit, as it was until version 1.3 of the specification";
         findings.push(Finding::warning("linux.resources.pids.limit", message, "-1 says so, 1 is the least limit"));
     }
     findings
+}
+
+/// CPUs beyond those of this host.
+fn absent(cpus: &str) -> Option<Finding> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let last = |list: &str| list.split([',', '-']).filter_map(|number| number.trim().parse::<u32>().ok()).max();
+    (last(cpus)? > last(&online)?).then(|| {
+        let message = format!("`{cpus}` has more CPUs than are online here, {}", online.trim());
+        Finding::warning("linux.resources.cpu.cpus", message, "the kernel refuses them, or leaves them out")
+    })
 }
 
 fn memory(memory: &LinuxMemory) -> Vec<Finding> {

@@ -98,6 +98,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) bundle: &'a Path,
     /// Whether systemd makes the cgroups.
     pub(crate) systemd: bool,
+    /// The paths of the errors.
+    pub(crate) refused: Vec<String>,
 }
 
 /// What is legal and surely not meant.

@@ -17,10 +17,12 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
         .flatten()
         .map(|mount| (destination(mount.destination(), "").unwrap_or_default(), mount))
         .collect();
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut findings = vec![];
     for (i, (at, mount)) in mounts.iter().enumerate().filter(|(_, (at, _))| !at.as_os_str().is_empty()) {
         findings.extend(hidden(i, at, &mounts));
         findings.extend(source(i, mount, subject.bundle));
+        findings.extend(of_no_kernel(i, mount, &filesystems));
         findings.extend(of_the_host(i, mount, spec));
         findings.extend(made_in_rootfs(i, at, &mounts[..i], spec, view));
     }
@@ -51,6 +53,18 @@ fn source(i: usize, mount: &Mount, bundle: &Path) -> Option<Finding> {
     let why = missing.split(" (os error").next().unwrap_or_default();
     let message = format!("`{}`: {why}", source.display());
     Some(Finding::warning(format!("mounts[{i}].source"), message, "make it before the container is created"))
+}
+
+/// A file system that the kernel has not, or not yet: a module may bring it.
+fn of_no_kernel(i: usize, mount: &Mount, filesystems: &str) -> Option<Finding> {
+    let fstype = mount.typ().as_deref().filter(|fstype| !is_bind(mount) && !["", "none", "cgroup"].contains(fstype))?;
+    // What follows the dot is for the program that serves it.
+    let name = fstype.split('.').next().unwrap_or(fstype);
+    let mut known = filesystems.lines().filter_map(|line| line.split_whitespace().last());
+    (!filesystems.is_empty() && !known.any(|known| known == name)).then(|| {
+        let message = format!("`{name}` is not in /proc/filesystems");
+        Finding::warning(format!("mounts[{i}].type"), message, "it can be mounted only if a module brings it")
+    })
 }
 
 /// A proc of the host's processes.

@@ -1,19 +1,21 @@
 //! Warnings about `process`.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxIdMapping, LinuxNamespaceType, Process, Spec};
 
 use super::rootfs::{Seen, View};
 use super::{Finding, Subject};
 use crate::child::DEFAULT_PATH;
+use crate::plan::process::resource;
 
 pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     let Some(process) = subject.spec.process() else { return vec![] };
     let mut findings = vec![];
     findings.extend(program(process, view));
     findings.extend(cwd(process, view));
+    findings.extend(rlimits(process));
     findings.extend(environment(process));
     findings.extend(terminal(process));
     findings.extend(process.capabilities().iter().flat_map(capabilities));
@@ -39,12 +41,18 @@ fn program(process: &Process, view: &View) -> Option<Finding> {
         return match view.at(&path) {
             Seen::Missing => warn(format!("there is no `{}` in the container", path.display())),
             seen @ Seen::Found(_) if !seen.is_executable() => warn(format!("`{}` is not executable", path.display())),
-            _ => None,
+            _ => interpreter(&path, view),
         };
     }
     let path = variable(process, "PATH").unwrap_or(DEFAULT_PATH);
     let candidates = path.split(':').map(|dir| process.cwd().join(if dir.is_empty() { "." } else { dir }).join(name));
-    let seen: Vec<Seen> = candidates.map(|candidate| view.at(&candidate)).collect();
+    let candidates: Vec<PathBuf> = candidates.collect();
+    let seen: Vec<Seen> = candidates.iter().map(|candidate| view.at(candidate)).collect();
+    if let Some(first) = seen.iter().position(|seen| matches!(seen, Seen::Unknown) || seen.is_executable())
+        && let Some(finding) = interpreter(&candidates[first], view)
+    {
+        return Some(finding);
+    }
     match () {
         () if seen.iter().any(|seen| matches!(seen, Seen::Unknown) || seen.is_executable()) => None,
         () if seen.iter().all(Seen::is_missing) => {
@@ -52,6 +60,35 @@ fn program(process: &Process, view: &View) -> Option<Finding> {
         }
         () => warn(format!("no `{name}` in PATH, `{path}`, is executable")),
     }
+}
+
+/// A script whose interpreter is not there.
+fn interpreter(script: &Path, view: &View) -> Option<Finding> {
+    let interpreter = view.interpreter(script).filter(|interpreter| interpreter.is_absolute())?;
+    view.at(&interpreter).is_missing().then(|| {
+        let message = format!("`{}` is a script for `{}`, which is not there", script.display(), interpreter.display());
+        Finding::warning("process.args[0]", message, "put the interpreter into the image, or mend the `#!` line")
+    })
+}
+
+/// Hard limits that this runtime may not give.
+fn rlimits(process: &Process) -> Vec<Finding> {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    if effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_none_or(|b| b & CAP_SYS_RESOURCE != 0) {
+        return vec![];
+    }
+    let limits = process.rlimits().iter().flatten().enumerate();
+    let above = limits.filter_map(|(i, limit)| {
+        let (_, own) = crate::sys::process::rlimit(resource(limit.typ())).ok()?;
+        (limit.hard() > own).then(|| {
+            let message = format!("{} is above the runtime's own hard limit, {own}", limit.hard());
+            let advice = "only CAP_SYS_RESOURCE raises that: ask for no more";
+            Finding::warning(format!("process.rlimits[{i}].hard"), message, advice)
+        })
+    });
+    above.collect()
 }
 
 fn cwd(process: &Process, view: &View) -> Option<Finding> {

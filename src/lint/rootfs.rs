@@ -71,6 +71,23 @@ impl View {
         self.walk(path).1
     }
 
+    /// What a script says that it is to be run by, if it is one; execve(2), "Interpreter scripts".
+    pub(super) fn interpreter(&self, path: &Path) -> Option<PathBuf> {
+        use std::io::Read;
+        use std::os::unix::ffi::OsStringExt;
+        use std::os::unix::fs::OpenOptionsExt;
+        let (here, seen) = self.walk(path);
+        let place = self.place(&here).filter(|_| seen.is_executable())?;
+        // Another file may be there by now, and none is waited for.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(place).ok()?;
+        let mut line = vec![];
+        file.take(256).read_to_end(&mut line).ok()?;
+        let line = line.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        let name = line.trim_ascii().split(u8::is_ascii_whitespace).next().filter(|name| !name.is_empty())?;
+        Some(PathBuf::from(OsString::from_vec(name.to_vec())))
+    }
+
     /// Whether a mount stands at a path or above it, links followed.
     pub(super) fn covers(&self, path: &Path) -> bool {
         let path = self.resolved(path);

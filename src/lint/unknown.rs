@@ -5,9 +5,7 @@ use serde_json::Value;
 use super::Finding;
 use super::known::{Kind, SPEC};
 use crate::error::member;
-
-/// How many letters may be wrong for a name to be meant.
-const TYPOS: usize = 2;
+use crate::nearest::nearest;
 
 pub(super) fn warnings(json: &Value) -> Vec<Finding> {
     let mut findings = vec![];
@@ -52,42 +50,16 @@ fn foreign(path: String) -> Finding {
 }
 
 fn unknown(path: String, name: &str, known: &[(&str, Kind)]) -> Finding {
-    let nearest = known.iter().map(|(known, _)| (distance(&name.to_lowercase(), &known.to_lowercase()), *known)).min();
-    let advice = match nearest.filter(|(distance, known)| *distance <= TYPOS.min(known.len() / 2)) {
+    let advice = match nearest(name, known.iter().map(|(known, _)| *known)) {
         Some((_, known)) => format!("`{known}` is what comes nearest"),
         None => "it does nothing: leave it out, or look up its place in the specification".into(),
     };
     Finding::warning(path, format!("the specification has no property `{name}` here"), advice)
 }
 
-/// Letters to add, take out, or change: Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn letters_are_counted() {
-        for (a, b, letters) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("ab", "abc", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!((distance(a, b), distance(b, a)), (letters, letters), "{a} {b}");
-        }
-    }
 
     #[test]
     fn the_nearest_is_named_with_its_place() {

@@ -38,7 +38,7 @@ impl Console {
             }
             (true, None) if !isatty(rustix::stdio::stdin()) => {
                 let error = Error::config("`process.terminal` is set, and standard input is no terminal");
-                Err(error.advise("leave out -t, or set it to false, or run from a terminal"))
+                Err(error.advise("set process.terminal to false, of exec leave out -t, or call from a terminal"))
             }
             (true, None) => Ok(Console::Own),
             (true, Some(path)) => {

@@ -152,7 +152,14 @@ impl Container {
     }
 
     fn need_cgroup(&self, what: &str) -> Result<Cgroup> {
-        self.cgroup()?.ok_or_else(|| Error::new(Kind::State, format!("cannot {what}: the container has no cgroup")))
+        let without = || {
+            let error = Error::new(Kind::State, format!("cannot {what}: the container has no cgroup"));
+            match &self.record.cgroup {
+                Some(record) => error.advise(record.layout.why_none()),
+                None => error.advise("none was asked for, by --cgroup-manager=disabled, or none are mounted here"),
+            }
+        };
+        self.cgroup()?.ok_or_else(without)
     }
 
     fn refuse(&self, why: &str) -> Error {

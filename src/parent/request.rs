@@ -10,7 +10,7 @@ use super::notify;
 use super::trace::TraceFile;
 use crate::cgroup::Tolerance;
 use crate::error::{Context, Error, Kind, Result};
-use crate::lint::{self, Finding, Mended};
+use crate::lint::{self, Finding, Mended, Severity};
 use crate::plan::findings::Findings;
 use crate::plan::host::Host;
 use crate::plan::id::ContainerId;
@@ -109,20 +109,21 @@ impl<'a> Request<'a> {
         let text = load::text(&config)?;
         let read = Mended::read(&text);
         let mut findings = Findings::default();
-        let mut warnings = vec![];
         if let Some(spec) = &read.spec {
             let host = Host::look_for_mounts(spec, self.state.proc())?;
             let plan = self.consider(spec, id, (&bundle, &host), notify::wanted()?.is_some(), &mut findings);
             let plan = findings.take(plan);
             let rootfs = plan.filter(|plan| plan.rootfs != bundle).map_or(Ok(()), |plan| check_rootfs(&plan.rootfs));
             findings.take(rootfs.map_err(|error| error.about("root.path")));
-            let systemd = self.cgroups == CgroupManager::Systemd;
-            warnings = lint::warnings(&lint::Subject { spec, bundle: &bundle, systemd });
         }
         let errors = findings.into_list();
-        let unknown = lint::unknown_properties(&text);
         let errors = read.of_the_rest(errors.iter().map(Finding::error));
-        let warnings = read.of_the_rest(warnings);
+        let told = read.findings.iter().chain(&errors).filter(|finding| finding.severity == Severity::Error);
+        let refused: Vec<String> = told.map(|finding| finding.path.clone()).collect();
+        let unknown = lint::unknown_properties(&text);
+        let systemd = self.cgroups == CgroupManager::Systemd;
+        let subject = read.spec.as_ref().map(|spec| lint::Subject { spec, bundle: &bundle, systemd, refused });
+        let warnings = read.of_the_rest(subject.iter().flat_map(lint::warnings));
         Ok(read.findings.into_iter().chain(errors).chain(unknown).chain(warnings).collect())
     }
 

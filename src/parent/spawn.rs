@@ -9,6 +9,7 @@ use rustix::process::WaitOptions;
 
 use super::image::Image;
 use crate::error::{Context, Error, Result};
+use crate::plan::namespaces;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{About, Recorder};
 use crate::protocol::journal;
@@ -61,11 +62,17 @@ pub(super) fn start(start: &Start<'_>) -> Result<(Child, Channel)> {
 }
 
 fn explain(errno: Errno, start: &Start<'_>) -> Error {
-    let error = Error::call(format!("clone3 into namespaces {:#x}", start.namespaces), errno);
+    let error = Error::call(format!("clone3 into new namespaces ({})", namespaces::names(start.namespaces)), errno);
     match errno {
         Errno::NOSPC => error.advise("a limit in /proc/sys/user/max_*_namespaces is reached"),
         Errno::BUSY => error.advise("the cgroup has controllers enabled for its children and can't hold processes"),
-        Errno::PERM => error.advise("without root, a user namespace is needed"),
+        Errno::PERM if start.namespaces & namespaces::flag::USER != 0 => {
+            error.advise("may this user make user namespaces? `tandem doctor` tells, and what to do")
+        }
+        Errno::PERM if !rustix::process::geteuid().is_root() => {
+            error.advise("an ordinary user's container needs a user namespace: `tandem spec --rootless` has one")
+        }
+        Errno::PERM => error.advise("that needs CAP_SYS_ADMIN, or a user namespace"),
         Errno::AGAIN => error.advise("the limit of processes is reached"),
         _ => error,
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::error::{Error, member};
+use crate::nearest::nearest;
 
 /// The path of a property: `a.b[0]["c.d"]`; empty for the document.
 pub(super) fn path(path: &Path) -> String {
@@ -44,11 +45,24 @@ pub(super) fn error(at: &str, said: &str) -> Error {
         let property = join(at, name.trim_matches('`'));
         return Error::config(format!("`{property}` is missing{place}")).about(property);
     }
-    let why = in_words(said) + place;
+    // A list of names may be long: the place comes before it.
+    let why = unknown(said, place).unwrap_or_else(|| in_words(said) + place);
     match at {
         "" => Error::config(why),
         at => Error::at(at, why),
     }
+}
+
+/// A name that is none of those that serde lists: the nearest, where one is, and all of them unless it is surely meant.
+fn unknown(said: &str, place: &str) -> Option<String> {
+    let (found, known) = said.strip_prefix("unknown variant ")?.split_once(", expected ")?;
+    let names = known.split('`').skip(1).step_by(2);
+    let rest = match nearest(found.trim_matches('`'), names) {
+        Some((0 | 1, name)) => format!("`{name}` comes nearest"),
+        Some((_, name)) => format!("`{name}` comes nearest; {known} is expected"),
+        None => format!("{known} is expected"),
+    };
+    Some(format!("{found} is unknown{place}; {rest}"))
 }
 
 /// serde's sentences in words of JSON.
@@ -60,10 +74,6 @@ fn in_words(said: &str) -> String {
     if let Some((found, wanted)) = said.strip_prefix("invalid value: ").and_then(|rest| rest.rsplit_once(", expected "))
     {
         return format!("{} is out of range; {} is expected", value(found), range(wanted));
-    }
-    if let Some((found, known)) = said.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
-    {
-        return format!("{found} is unknown; {} is expected", known);
     }
     match said.strip_prefix("duplicate field ") {
         Some(name) => format!("{name} is there twice"),
@@ -200,6 +210,14 @@ mod tests {
                 "`a.b`: -1 is out of range; a whole number from 0 to 255 is expected",
             ),
             ("unknown variant `x`, expected `y` or `z`", "`a.b`: `x` is unknown; `y` or `z` is expected"),
+            (
+                "unknown variant `memroy`, expected one of `cpu`, `memory`, `pids` at line 2 column 3",
+                "`a.b`: `memroy` is unknown at line 2 column 3; `memory` comes nearest",
+            ),
+            (
+                "unknown variant `zzz`, expected one of `cpu`, `memory`, `pids` at line 2 column 3",
+                "`a.b`: `zzz` is unknown at line 2 column 3; one of `cpu`, `memory`, `pids` is expected",
+            ),
             ("missing field `c` at line 1 column 2", "`a.b.c` is missing at line 1 column 2"),
             ("duplicate field `c`", "`a.b`: `c` is there twice"),
             ("EOF while parsing an object", "`a.b`: EOF while parsing an object"),

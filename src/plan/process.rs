@@ -275,7 +275,7 @@ fn rlimits(process: &Process, at: &str, findings: &mut Findings) -> Vec<RlimitPl
     plans
 }
 
-fn resource(typ: PosixRlimitType) -> u32 {
+pub(crate) fn resource(typ: PosixRlimitType) -> u32 {
     use PosixRlimitType::*;
     match typ {
         RlimitCpu => libc::RLIMIT_CPU,

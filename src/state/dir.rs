@@ -153,6 +153,7 @@ impl StateRoot {
 
 fn taken(id: &ContainerId) -> Error {
     Error::new(Kind::Exists, format!("container with ID `{id}` already exists"))
+        .advise(format!("`tandem delete {id}` first, or take another ID"))
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".

@@ -74,10 +74,10 @@ mod tests {
     #[test]
     fn lines_come_by_time_whenever_they_were_made() {
         let mut recorder = Recorder::new(Side::Parent, true).ahead();
-        recorder.step("late", 9, || About::default());
+        recorder.step("late", 9, About::default);
         recorder.write_ahead();
         assert!(!recorder.has_lines_to_write());
-        recorder.step("early", 3, || About::default());
+        recorder.step("early", 3, About::default);
         let lines = recorder.take_lines().unwrap();
         assert_eq!(lines.first_at_us(), Some(3));
         let mut text = b"header\n".to_vec();

@@ -1,14 +1,14 @@
 //! A configuration without the values that are of a wrong type, so that these hide nothing of the rest.
 //!
 //! Each is told and taken out: a property from its object, an entry from its array. What then is missing is no finding of its
-//! own, but takes what it is missing from with it.
+//! own, but gets a stand-in, or takes what it is missing from with it.
 
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
 use super::Finding;
 use crate::error::Error;
-use crate::plan::load;
+use crate::plan::{load, required};
 
 /// How many are told.
 const MOST: usize = 100;
@@ -53,6 +53,10 @@ impl Mended {
                 }
             }
         }
+        if mended.spec.is_none() && mended.findings.len() >= MOST {
+            let message = format!("more than {MOST} values are wrong: the rest of the file was not looked at");
+            mended.findings.push(Finding::warning("", message, "mend these, and look again"));
+        }
         mended
     }
 
@@ -73,6 +77,13 @@ impl Mended {
                     list.remove(i);
                     Some((steps.last().map(|(path, _)| path.clone()).unwrap_or_default(), i))
                 }
+                (Some(Value::Object(members)), Step::Name(name)) => match stand_in(&name) {
+                    Some(value) => {
+                        members.insert(name, value);
+                        None
+                    }
+                    None => continue,
+                },
                 _ => continue,
             };
             let path = self.gone.as_it_was(&path);
@@ -91,6 +102,14 @@ impl Mended {
             (!self.gone.explains(&path, &message)).then_some(Finding { path, message, ..finding })
         };
         findings.into_iter().filter_map(told).collect()
+    }
+}
+
+/// For what a process, a limit or a mapping can't do without: it would take all that is beside it along.
+fn stand_in(name: &str) -> Option<Value> {
+    match name {
+        "cwd" => Some("/".into()),
+        _ => required::is_number(name).then(|| 0.into()),
     }
 }
 
@@ -214,6 +233,26 @@ mod tests {
         // What comes of what is gone is none.
         let finding = Finding::error(&Error::at("hostname", "it needs a uts namespace in `linux.namespaces`"));
         assert_eq!(mended.of_the_rest([finding]), []);
+    }
+
+    #[test]
+    fn a_number_that_is_missing_hides_nothing_beside_it() {
+        for user in [serde_json::json!({"uid": 0}), serde_json::json!({"uid": "x", "gid": 0})] {
+            let (told, mended) = read(serde_json::json!({
+                "ociVersion": "1.0.2", "process": {"cwd": "rel", "args": ["a"], "user": user, "env": [1]},
+            }));
+            assert_eq!(told.len(), 2, "{told:#?}");
+            assert_eq!(mended.spec.unwrap().process().as_ref().unwrap().cwd().to_str(), Some("rel"));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_list_is_told() {
+        let (told, mended) = read(serde_json::json!({
+            "ociVersion": "1.0.2", "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": vec![1; 150]},
+        }));
+        assert!(mended.spec.is_none() && told.len() == MOST + 1, "{told:#?}");
+        assert!(told[MOST].contains("the rest of the file was not looked at"), "{}", told[MOST]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub mod options;
 pub mod process;
 mod properties;
 pub mod rdt;
-mod required;
+pub(crate) mod required;
 pub mod resources;
 pub mod scheduler;
 pub mod seccomp;

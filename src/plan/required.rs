@@ -50,6 +50,12 @@ struct Linux {
     resources: Value,
 }
 
+/// Whether a property of this name is such a number.
+pub(crate) fn is_number(name: &str) -> bool {
+    let all = PROCESS.iter().chain(&TERMINAL).chain(&MAPPINGS).chain(&DEVICE).chain(&RESOURCES);
+    all.flat_map(|(_, names)| *names).any(|number| *number == name)
+}
+
 /// Checks a configuration, the types of which are right.
 ///
 /// # Errors

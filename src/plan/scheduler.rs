@@ -22,6 +22,9 @@ const FIFO: u32 = 1;
 const RR: u32 = 2;
 const DEADLINE: u32 = 6;
 
+/// SCHED_FLAG_KEEP_PARAMS; linux/sched.h.
+const KEEP_PARAMS: u64 = 0x10;
+
 /// The least runtime of SCHED_DEADLINE, in nanoseconds; sched(7).
 const LEAST_RUNTIME: u64 = 1024;
 
@@ -59,6 +62,10 @@ impl SchedulerPlan {
             deadline: s.deadline().unwrap_or(0),
             period: s.period().unwrap_or(0),
         };
+        if flags & KEEP_PARAMS != 0 {
+            // What there is stays, whatever is said here: sched_setattr(2) looks at none of the rest.
+            return Ok(Some(plan));
+        }
         match (plan.is_realtime(), priority) {
             (true, 0) | (true, 100..) => return bad("priority", format!("{priority} is not 1 to 99")),
             (false, 1..) => return bad("priority", "SCHED_FIFO and SCHED_RR alone have one".into()),
@@ -91,7 +98,7 @@ fn bit(flag: LinuxSchedulerFlag) -> u64 {
         LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
         LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
         LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
-        LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+        LinuxSchedulerFlag::SchedFlagKeepParams => KEEP_PARAMS,
         LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
         LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
     }

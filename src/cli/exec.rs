@@ -45,7 +45,7 @@ pub(super) struct Exec {
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
     /// Add NAME=VALUE to its environment
-    #[arg(short, long, value_name = "NAME=VALUE")]
+    #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
     env: Vec<String>,
     /// Add a capability
     #[arg(short, long, value_name = "CAP")]

@@ -139,7 +139,7 @@ fn a_child_that_is_killed_leaves_no_gap_without_a_step() {
     let file = traced(&mut case);
     let shown = shown(&case, &file, &[]);
     if said(&shown, "error") == "none" {
-        skip!("the kernel has let it live: {shown}");
+        skip!("the kernel has let it live");
     }
     let error = said(&shown, "error");
     assert!(error.starts_with("parent wait for "), "{shown}");

@@ -85,7 +85,8 @@ pub(crate) fn skipped_in_part(reason: &str) {
 pub(crate) fn skipped(reason: &str) {
     let test = std::env::var(ISOLATED)
         .unwrap_or_else(|_| std::thread::current().name().unwrap_or("a test of no name").to_owned());
-    let line = format!("SKIP {test}: {reason}\n");
+    // One line each: they are counted.
+    let line = format!("SKIP {test}: {}\n", reason.lines().next().unwrap_or_default());
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(file) = std::env::var_os("TANDEM_SKIPS").filter(|f| !f.is_empty()) {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("TANDEM_SKIPS");

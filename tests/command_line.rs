@@ -200,6 +200,8 @@ fn update_takes_every_option_or_says_why_not() {
         assert_eq!(look::value(&pids), "55", "nothing of a refused update is done");
     }
     // A limit beside the file would be passed over by other runtimes, in silence.
+    fs::write(case.path("twice"), r#"{"pids": {"limit": 9}, "pids": {"limit": 7}}"#).unwrap();
+    case.call(&["update", "--resources", &case.text("twice"), &case.id]).refused_with(&["`pids` is there twice"]);
     case.call(&["update", "--resources", &case.text("limits"), "--memory", "64m", &case.id]).refused_with(&[
         "--resources",
         "memory.limit",

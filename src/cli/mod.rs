@@ -228,7 +228,7 @@ fn read_json(path: &Path) -> Result<Value> {
     } else {
         text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
     }
-    load::parse(&text).context(|| format!("`{}`", path.display()))
+    load::json(&text).context(|| format!("`{}`", path.display()))
 }
 
 /// Prints to standard output; a reader that has gone away is no failure of the command.

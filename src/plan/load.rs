@@ -207,6 +207,14 @@ pub fn resources(json: &Value) -> Result<LinuxResources> {
     parse(json.to_string().as_bytes())
 }
 
+/// Any JSON in which no object has a property twice: which of the two counts is nobody's to guess.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`].
+pub(crate) fn json(text: &[u8]) -> Result<Value> {
+    parse(text).map(|Unique(json)| json)
+}
+
 /// JSON of any type we read; an error names the property by its path.
 ///
 /// # Errors

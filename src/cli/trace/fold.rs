@@ -43,7 +43,8 @@ pub(super) fn rows(summary: &Summary<'_>, each: bool) -> Vec<Row> {
 
 fn is_like(summary: &Summary<'_>, first: usize, other: usize) -> bool {
     let folds = |i: usize| match summary.section.events[i].event {
-        Sort::Step => summary.mark(i) == Mark::None,
+        // A hook is a program of somebody's: which of several took its time is what one looks for.
+        Sort::Step => summary.mark(i) == Mark::None && summary.section.events[i].name != "hook",
         Sort::Fallback | Sort::Refused => true,
         _ => false,
     };
@@ -201,6 +202,12 @@ mod tests {
         assert_eq!(gathered(&section.events, Sort::Fallback), [run.clone(), Row::Event(10)]);
         assert_eq!(label(&summary, &run), "cgroup x10: no cgroup below /sys/fs/cgroup: Permission denied");
         assert_eq!(summary.mark_of(&run), Mark::Fallback);
+    }
+
+    #[test]
+    fn each_hook_is_a_row() {
+        let section = section((0..4).map(|i| Event { name: "hook".into(), ..write(i, 1, "/bin/a") }).collect());
+        assert_eq!(rows(&Summary::of(&section), false), (0..4).map(Row::Event).collect::<Vec<_>>());
     }
 
     #[test]

@@ -142,7 +142,8 @@ fn a_child_that_is_killed_leaves_no_gap_without_a_step() {
         skip!("the kernel has let it live");
     }
     let error = said(&shown, "error");
-    assert!(error.starts_with("parent wait for "), "{shown}");
+    // Which step it is depends on how far it came: on a slow machine the plan has not reached it.
+    assert!(error.starts_with("parent "), "{shown}");
     assert!(error.contains("what to do: ") && error.contains("memory"), "{shown}");
     assert_eq!(marked(&shown, "FAILED").len(), 1, "{shown}");
 }

@@ -6,8 +6,8 @@ use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 
-use super::Cgroup;
 use super::dir::Dir;
+use super::{Cgroup, CgroupRecord};
 use crate::error::{Context, Error, Result};
 
 /// Counts the times that a container ran out of memory.
@@ -43,17 +43,26 @@ impl Cgroup {
     }
 }
 
-impl Cgroup {
-    /// How many processes the kernel has killed for want of memory, and the limit, as its file has it. None where that
-    /// can't be told: no memory controller, or a kernel that does not count.
-    pub(crate) fn oom_kills(&self) -> Option<(u64, String)> {
-        let (dir, counts, limit) = match self.v1("memory") {
-            Some(dir) => (dir, "memory.oom_control", "memory.limit_in_bytes"),
-            None => (self.v2()?, "memory.events", "memory.max"),
+/// By the record alone: one file is all that is read where everything goes well.
+impl CgroupRecord {
+    /// How many processes the kernel has killed for want of memory. None where that can't be told: no memory controller, or
+    /// a kernel that does not count.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        let text = self.read_memory("memory.oom_control", "memory.events")?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// The memory limit, as its file has it.
+    pub(crate) fn memory_limit(&self) -> Option<String> {
+        self.read_memory("memory.limit_in_bytes", "memory.max").map(|text| text.trim().to_owned())
+    }
+
+    fn read_memory(&self, v1: &str, v2: &str) -> Option<String> {
+        let (dir, file) = match self.v1("memory") {
+            Some(dir) => (dir, v1),
+            None => (self.v2()?, v2),
         };
-        let text = dir.try_read(counts).ok()?;
-        let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())?;
-        Some((kills, dir.try_read(limit).ok()?.trim().to_owned()))
+        std::fs::read_to_string(format!("{}/{file}", dir.full_path())).ok()
     }
 }
 

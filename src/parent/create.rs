@@ -210,7 +210,7 @@ impl Making<'_> {
         let own = std::mem::replace(recorder, Recorder::new(crate::protocol::event::Side::Parent, false));
         let session = ParentSession::parent(recorded, Sequence::new(plan.child.shape), own).patient(self.patience);
         let mut talk = Conversation::with(child, session, proc);
-        let before = oom::Before::made(cgroup.as_ref());
+        let before = oom::Before::made(cgroup.as_ref().map(Cgroup::record));
         let result = self.converse(plan, cgroup.as_ref(), &joined, listener, &mut talk);
         let result = result.map_err(|error| talk.explain_by(&before, error));
         std::mem::swap(recorder, &mut talk.session.recorder);

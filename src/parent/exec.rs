@@ -163,7 +163,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     };
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
-    let before = oom::Before::of(cgroup.as_ref());
+    let before = oom::Before::of(cgroup.as_ref().map(Cgroup::record));
     let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
     recorder.other_began();

@@ -272,8 +272,7 @@ fn execute(
     let called = dir.call(patience);
     let called =
         called.map_err(|error| if error.errno() == Some(Errno::AGAIN) { ended(error, record, proc) } else { error });
-    let cgroup = record.cgroup.as_ref().filter(|c| !c.is_none()).map(Cgroup::open).transpose()?;
-    let before = oom::Before::of(cgroup.as_ref());
+    let before = oom::Before::of(record.cgroup.as_ref());
     let channel = Channel::from_socket(called?).recorded("start")?;
     let sequence = Sequence::start(record.listener.is_some());
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));

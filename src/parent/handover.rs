@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::namespaces::Joined;
+use super::namespaces::{Joined, pid_namespace};
 use crate::error::{Context, Error, Result};
 use crate::plan::ChildPlan;
 use crate::plan::namespaces::{flag, proc_name};
@@ -105,11 +105,8 @@ fn identity(joined: &Joined, flag: u32, proc: &Proc) -> Result<Namespace> {
 
 /// The pid namespace above a process's own.
 fn above(pid: i32, proc: &Proc) -> Result<Namespace> {
-    let name = proc_name(flag::PID);
-    if proc.namespace(pid, name)?.is_none() {
-        return Ok(None);
+    match proc.namespace(pid, proc_name(flag::PID))? {
+        Some(_) => pid_namespace(pid, 1, proc).map(Some),
+        None => Ok(None),
     }
-    let own = proc.open_namespace(&pid.to_string(), name)?;
-    let above = sys::namespace::parent(own.as_fd()).context(|| "ioctl NS_GET_PARENT")?;
-    sys::identity(above.as_fd()).context(|| "fstat a namespace").map(Some)
 }

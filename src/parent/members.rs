@@ -1,12 +1,10 @@
 //! The processes of a container without a cgroup: those of the pid namespace that its first process is the first of.
 
-use std::os::fd::AsFd;
-
 use rustix::io::Errno;
 
-use crate::error::{Context, Result};
+use super::namespaces::pid_namespace;
+use crate::error::Result;
 use crate::procfs::Proc;
-use crate::sys::namespace;
 
 /// The processes of a pid namespace and of those made in it, in ascending order.
 ///
@@ -20,9 +18,9 @@ pub(super) fn of(init: i32, proc: &Proc) -> Result<Option<Vec<i32>>> {
     if pids.len() < 2 || pids.last() != Some(&1) {
         return Ok(None);
     }
-    let own = identity(init, 0, proc)?;
+    let own = pid_namespace(init, 0, proc)?;
     let is_ours = |pid: i32| match proc.pid_depth(pid)?.checked_sub(pids.len()) {
-        Some(above) => identity(pid, above, proc).map(|theirs| theirs == own),
+        Some(above) => pid_namespace(pid, above, proc).map(|theirs| theirs == own),
         None => Ok(false),
     };
     let mut found = vec![];
@@ -37,14 +35,4 @@ pub(super) fn of(init: i32, proc: &Proc) -> Result<Option<Vec<i32>>> {
     }
     found.sort_unstable();
     Ok(Some(found))
-}
-
-/// Device and inode of a process's pid namespace, or of the one `above` levels above it.
-fn identity(pid: i32, above: usize, proc: &Proc) -> Result<(u64, u64)> {
-    let mut fd = proc.open_namespace(&pid.to_string(), "pid")?;
-    for _ in 0..above {
-        fd = namespace::parent(fd.as_fd()).context(|| format!("NS_GET_PARENT of `/proc/{pid}/ns/pid`"))?;
-    }
-    let stat = rustix::fs::fstat(&fd).context(|| format!("fstat `/proc/{pid}/ns/pid`"))?;
-    Ok((stat.st_dev, stat.st_ino))
 }

@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::namespaces::{Join, Namespaces, flag, proc_name};
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
+use crate::sys;
 
 /// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it.
 pub(super) struct Joined {
@@ -62,6 +63,15 @@ fn one_by_one(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
             Ok(Joined { flags: flag, fd: proc.open_namespace(&pid.to_string(), proc_name(flag))?, process: None })
         })
         .collect()
+}
+
+/// Which pid namespace a process is in, or which is so many levels above that: equal for the same one alone.
+pub(super) fn pid_namespace(pid: i32, above: usize, proc: &Proc) -> Result<(u64, u64)> {
+    let mut fd = proc.open_namespace(&pid.to_string(), proc_name(flag::PID))?;
+    for _ in 0..above {
+        fd = sys::namespace::parent(fd.as_fd()).context(|| format!("NS_GET_PARENT of `/proc/{pid}/ns/pid`"))?;
+    }
+    sys::identity(fd.as_fd()).context(|| format!("fstat `/proc/{pid}/ns/pid`"))
 }
 
 /// Namespaces that a process sets only for its children, set for the time of the clone. Hooks that run later are

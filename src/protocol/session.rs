@@ -177,13 +177,10 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         let by = Instant::now().checked_add(PATIENCE);
         while by.is_some_and(|by| Instant::now() < by) && self.channel.readable_by(by).unwrap_or(false) {
             let Ok(Received::Message(message, ..)) = self.channel.receive::<In>() else { return None };
-            match message.into_signal() {
-                Signal::Trace(events) => self.absorb(events).ok()?,
-                Signal::Failure(error) => {
-                    self.failure_came = true;
-                    return Some(error);
-                }
-                Signal::None(_) => {}
+            match self.sort_out(message) {
+                Err(error) if self.failure_came => return Some(error),
+                Err(_) => return None,
+                Ok(_) => {}
             }
         }
         None
@@ -200,13 +197,24 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     /// What came is none, or is over the cap.
     pub fn take_traces(&mut self) -> Result<()> {
         let Received::Message(message, ..) = self.channel.receive::<In>()? else { return Ok(()) };
+        match self.sort_out(message)? {
+            None => Ok(()),
+            Some(_) => Err(ProtocolError::Inconsistent("it is no trace".into()).into()),
+        }
+    }
+
+    /// Takes a trace over, and gives any other message back.
+    ///
+    /// # Errors
+    /// The failure that the message reports; a trace over the cap.
+    fn sort_out(&mut self, message: In) -> Result<Option<In>> {
         match message.into_signal() {
-            Signal::Trace(events) => self.absorb(events),
+            Signal::Trace(events) => self.absorb(events).map(|()| None),
             Signal::Failure(error) => {
                 self.failure_came = true;
                 Err(error)
             }
-            Signal::None(_) => Err(ProtocolError::Inconsistent("it is no trace".into()).into()),
+            Signal::None(message) => Ok(Some(message)),
         }
     }
 
@@ -242,17 +250,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
                 return Ok(None);
             };
             self.advance(self.receives, message.kind(), message.is_last())?;
-            let message = match message.into_signal() {
-                Signal::Trace(events) => {
-                    self.absorb(events)?;
-                    continue;
-                }
-                Signal::Failure(error) => {
-                    self.failure_came = true;
-                    return Err(error);
-                }
-                Signal::None(message) => message,
-            };
+            let Some(message) = self.sort_out(message)? else { continue };
             if self.recorder.is_on() {
                 let numbers = fds.iter().map(AsRawFd::as_raw_fd).collect();
                 self.recorder.message(Sort::Receive, message.kind().name(), || message.summary(), numbers);

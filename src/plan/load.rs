@@ -79,7 +79,7 @@ pub(crate) fn read_spec(text: &[u8]) -> Result<Read<Spec>> {
     }
     let mut read: Read<Spec> = parse_known(text, PROCESS)?;
     required::of_config(&first)?;
-    complete(&mut read.value, || parse(text))?;
+    complete(&mut read.value, &first);
     Ok(read)
 }
 
@@ -91,8 +91,9 @@ pub(crate) fn spec_from_json(json: &Value) -> Result<Read<Spec>> {
     let mut known = json.clone();
     let (unknown, _) = with_known_names(&mut known, PROCESS);
     let mut value: Spec = typed(known)?;
-    required::of_config(&typed(json)?)?;
-    complete(&mut value, || Ok(json.clone()))?;
+    let first: required::Config = typed(json)?;
+    required::of_config(&first)?;
+    complete(&mut value, &first);
     Ok(Read { value, unknown })
 }
 
@@ -100,19 +101,19 @@ pub(crate) fn spec_from_json(json: &Value) -> Result<Read<Spec>> {
 const PROCESS: &str = "/process";
 
 /// Adds what oci-spec does not see.
-fn complete(spec: &mut Spec, json: impl Fn() -> Result<Value>) -> Result<()> {
+fn complete(spec: &mut Spec, first: &required::Config) {
+    let Some(seen) = &first.linux else { return };
     let linux = spec.linux_mut().as_mut();
     if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
-        old_monitoring(&json()?, rdt);
+        old_monitoring(&seen.intel_rdt, rdt);
     }
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
     if let Some(resources) = resources.filter(|r| r.pids().is_some_and(|pids| pids.limit() == 0)) {
         // No limit is asked for; oci-spec reads that as 0.
-        if json()?["linux"]["resources"]["pids"]["limit"].is_null() {
+        if seen.resources["pids"]["limit"].is_null() {
             resources.set_pids(None);
         }
     }
-    Ok(())
 }
 
 /// SemVer 2.0.0, as far as it decides: `1.MINOR.PATCH`, and what may follow.
@@ -177,7 +178,7 @@ fn with_known_names(json: &mut Value, process: &str) -> (Vec<UnknownCapability>,
 
 /// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.
 fn old_monitoring(json: &Value, rdt: &mut LinuxIntelRdt) {
-    let asked = |name| json["linux"]["intelRdt"][name] == true;
+    let asked = |name| json[name] == true;
     if asked("enableCMT") || asked("enableMBM") {
         rdt.set_enable_monitoring(Some(true));
     }

@@ -25,7 +25,8 @@ const RESOURCES: [Required; 7] = [
     ("blockIO.throttleWriteIOPSDevice[]", &["major", "minor", "rate"]),
 ];
 
-/// What of a configuration has such numbers, and its version. Its seccomp profile, which may be most of the text, has none.
+/// What of a configuration has such numbers, its version, and what else oci-spec does not see whole. Its seccomp profile, which
+/// may be most of the text, has none of that.
 #[derive(Deserialize)]
 pub(super) struct Config {
     #[serde(rename = "ociVersion")]
@@ -34,12 +35,12 @@ pub(super) struct Config {
     process: Value,
     #[serde(default)]
     mounts: Value,
-    linux: Option<Linux>,
+    pub(super) linux: Option<Linux>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Linux {
+pub(super) struct Linux {
     #[serde(default)]
     uid_mappings: Value,
     #[serde(default)]
@@ -47,7 +48,9 @@ struct Linux {
     #[serde(default)]
     devices: Value,
     #[serde(default)]
-    resources: Value,
+    pub(super) resources: Value,
+    #[serde(default)]
+    pub(super) intel_rdt: Value,
 }
 
 /// Whether a property of this name is such a number.

@@ -73,7 +73,7 @@ fn guard_self() -> Result<()> {
 fn ahead_from_the_first(plan: &ChildPlan) -> i64 {
     let ours = &plan.namespaces;
     let born_there = plan.container.is_some() && ours.unshare & crate::plan::namespaces::flag::TIME == 0;
-    ours.time_offsets.as_ref().filter(|_| born_there).map_or(0, |offsets| offsets.monotonic_us)
+    if born_there { ours.ahead_us() } else { 0 }
 }
 
 /// All steps, in their order.

@@ -18,12 +18,11 @@ use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
 pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Proc, Output)> {
     let since = session.recorder.now();
     let ours = &plan.namespaces;
-    let ahead_us = ours.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us);
     if plan.shape.joins {
         join(session)?;
         if session.recorder.is_on() && ours.unshare & flag::TIME == 0 {
             // A time namespace that was joined has its clock at once, one that is made only the next process.
-            session.recorder.turn_on(ahead_us);
+            session.recorder.turn_on(ours.ahead_us());
         }
     }
     if ours.late_userns {
@@ -59,7 +58,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
     }
     if session.recorder.is_on() {
         // Another process, perhaps; and in the time namespace now, whose clock is ahead of the host's.
-        session.recorder.turn_on(ahead_us);
+        session.recorder.turn_on(ours.ahead_us());
     }
     if ours.loopback {
         crate::kernel::sys::net::bring_up_loopback().context(|| "bring up `lo`")?;

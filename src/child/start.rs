@@ -56,7 +56,6 @@ pub(super) fn wait_and_execute(
 
 /// Waits for `start` to call. A caller that hangs up before it has spoken is not one.
 fn wait_for_start(listener: OwnedFd, plan: &ChildPlan) -> Result<ChildSession> {
-    let ahead_us = plan.namespaces.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us);
     loop {
         let socket = rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, SocketFlags::CLOEXEC))
             .context(|| "accept the call of `start`")?;
@@ -65,7 +64,7 @@ fn wait_for_start(listener: OwnedFd, plan: &ChildPlan) -> Result<ChildSession> {
             ChildSession::child(channel, Sequence::start(plan.shape.listener), Recorder::new(Side::Child, false));
         if let Ok((ToChild::Start { trace }, _)) = caller.expect(Kind::Start) {
             if trace {
-                caller.recorder.turn_on(ahead_us);
+                caller.recorder.turn_on(plan.namespaces.ahead_us());
             }
             return Ok(caller);
         }

@@ -90,6 +90,13 @@ pub struct ChildNamespaces {
     pub loopback: bool,
 }
 
+impl ChildNamespaces {
+    /// By how much CLOCK_MONOTONIC is ahead of the host's once all of them are entered, in microseconds.
+    pub(crate) fn ahead_us(&self) -> i64 {
+        self.time_offsets.as_ref().map_or(0, |offsets| offsets.monotonic_us)
+    }
+}
+
 /// One line of `/proc/PID/uid_map`; user_namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdMap {

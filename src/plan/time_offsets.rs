@@ -47,7 +47,7 @@ impl TimeOffsets {
             }
             result.text.push_str(&format!("{clock} {secs} {nanos}\n"));
             if clock == "monotonic" {
-                result.monotonic_us = secs.saturating_mul(1_000_000).saturating_add(i64::from(nanos / 1000));
+                result.monotonic_us = microseconds(secs, nanos.into());
             }
         }
         Some(result)
@@ -58,20 +58,16 @@ impl TimeOffsets {
         let line = text.lines().find_map(|line| line.strip_prefix("monotonic"));
         let mut numbers = line.unwrap_or_default().split_whitespace().map_while(|number| number.parse::<i64>().ok());
         let (secs, nanos) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        TimeOffsets { text: String::new(), monotonic_us: secs.saturating_mul(1_000_000).saturating_add(nanos / 1000) }
+        TimeOffsets { text: String::new(), monotonic_us: microseconds(secs, nanos) }
     }
+}
+
+fn microseconds(secs: i64, nanos: i64) -> i64 {
+    secs.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn those_of_a_process_are_read() {
-        let ahead = |text| super::TimeOffsets::of_process(text).monotonic_us;
-        assert_eq!(ahead("monotonic         500         7000\nboottime           9         0\n"), 500_000_007);
-        assert_eq!(ahead("monotonic          -5 0\n"), -5_000_000);
-        assert_eq!(ahead(""), 0);
-    }
-
     use super::super::host::Host;
     use super::super::namespaces::Namespaces;
 
@@ -87,5 +83,13 @@ mod tests {
         assert_eq!(refused(r#"{"boottime":{"nanosecs":1000000000}}"#), path("nanosecs"));
         assert_eq!(refused(r#"{"boottime":{"secs":4611686019}}"#), path("secs"));
         assert_eq!(refused(r#"{"boottime":{"secs":-9223372036854775808}}"#), path("secs"));
+    }
+
+    #[test]
+    fn those_of_a_process_are_read() {
+        let ahead = |text| super::TimeOffsets::of_process(text).monotonic_us;
+        assert_eq!(ahead("monotonic         500         7000\nboottime           9         0\n"), 500_000_007);
+        assert_eq!(ahead("monotonic          -5 0\n"), -5_000_000);
+        assert_eq!(ahead(""), 0);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxIdMapping, LinuxNamespaceType, Process, Spec};
+use rustix::thread::{CapabilitySet, capabilities as capabilities_of};
 
 use super::rootfs::{Seen, View};
 use super::{Finding, Subject};
@@ -73,10 +74,7 @@ fn interpreter(script: &Path, view: &View) -> Option<Finding> {
 
 /// Hard limits that this runtime may not give.
 fn rlimits(process: &Process) -> Vec<Finding> {
-    const CAP_SYS_RESOURCE: u64 = 1 << 24;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    if effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_none_or(|b| b & CAP_SYS_RESOURCE != 0) {
+    if capabilities_of(None).map_or(true, |own| own.effective.contains(CapabilitySet::SYS_RESOURCE)) {
         return vec![];
     }
     let limits = process.rlimits().iter().flatten().enumerate();

@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +19,10 @@ use super::message::Wire;
 use super::recording::{Tape, borrowed};
 use super::sequence::Direction;
 use crate::error::{Context, Error, Result};
+
+/// Where frames are received. One byte more than the cap, so that an oversize frame is told apart from a full one. The kernel
+/// touches as many of its pages as a frame has; one from the heap would be cleared, and so touched, for each.
+static FRAME: Mutex<[u8; FRAME_CAP + 1]> = Mutex::new([0; FRAME_CAP + 1]);
 
 /// One end. Dropping it closes it.
 #[derive(Debug)]
@@ -158,13 +163,19 @@ impl Channel {
     /// # Errors
     /// Each malformed frame as its own [`ProtocolError`].
     pub fn receive<M: Wire>(&self) -> Result<Received<M>> {
-        // One byte more than the cap, so that an oversize frame is told apart from a full one.
-        let mut frame = vec![0u8; FRAME_CAP + 1];
+        match FRAME.try_lock() {
+            Ok(mut frame) => self.receive_into(&mut *frame),
+            // Another thread waits for a frame in it.
+            Err(_) => self.receive_into(&mut vec![0; FRAME_CAP + 1]),
+        }
+    }
+
+    fn receive_into<M: Wire>(&self, frame: &mut [u8]) -> Result<Received<M>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_CAP))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut receive = || {
             rustix::io::retry_on_intr(|| {
-                let mut buffers = [IoSliceMut::new(&mut frame)];
+                let mut buffers = [IoSliceMut::new(frame)];
                 recvmsg(&self.socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
             })
         };

@@ -102,8 +102,7 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let start = identity::become_user(session, &plan, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
-    session.flush_trace()?;
-    session.send(ToParent::Ready, &[])?;
+    session.say_ready()?;
     start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
 }
 

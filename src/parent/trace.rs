@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::id::ContainerId;
-use crate::protocol::event::{Event, Limits, Recorder, Side, Sort, VERSION};
+use crate::protocol::event::{Event, Recorder, Side, Sort, VERSION};
 use crate::protocol::{journal, lines};
 
 /// The first line of each command's part of a trace file.
@@ -84,11 +85,12 @@ impl TraceFile {
             return run(&mut Recorder::new(Side::Parent, false));
         }
         let sinks = self.open(id, rings)?;
-        let limits = if self.is_whole() { Limits::NONE } else { Limits::RING };
-        let mut recorder = Recorder::new(Side::Parent, true).within(limits);
-        if !sinks.files.is_empty() && !debugs() {
-            recorder = recorder.ahead();
-        }
+        let recorder = Recorder::new(Side::Parent, true);
+        let mut recorder = match self.is_whole() {
+            true if debugs() => recorder,
+            true => recorder.in_lines(),
+            false => recorder.ring(),
+        };
         let result = run(&mut recorder);
         if let Err(error) = &result {
             recorder.error(error);
@@ -123,10 +125,13 @@ impl TraceFile {
         let open = |path: PathBuf| Ok((append(&path).context(|| writing(&path))?, path));
         let files = paths.into_iter().map(open).collect::<Result<_>>()?;
         let on_error = self.on_error.as_ref().filter(|_| rings).map(|dir| {
-            make_dir(dir)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(dir, flags, Mode::empty()).context(|| writing(dir))?;
-            Ok::<_, Error>((fd, dir.clone()))
+            let open = || rustix::fs::open(dir, flags, Mode::empty());
+            let opened = match open() {
+                Err(Errno::NOENT) => make_dir(dir).map(|()| open())?,
+                opened => opened,
+            };
+            Ok::<_, Error>((opened.context(|| writing(dir))?, dir.clone()))
         });
         Ok(Sinks { files, on_error: on_error.transpose()? })
     }
@@ -135,17 +140,14 @@ impl TraceFile {
 impl Sinks {
     /// Writes a command's events. Returns the file of the failure, if there is one.
     fn write(self, command: &str, id: &str, recorder: &mut Recorder, failed: bool) -> Result<Option<PathBuf>> {
-        if debugs() {
-            let mut events = recorder.take();
-            // The child's came in batches.
-            events.sort_by_key(|event| event.at_us);
-            events.iter().for_each(|event| log::debug!("{}", plain(event)));
-            recorder.absorb(events);
-        }
         let on_error = self.on_error.filter(|_| failed);
-        if self.files.is_empty() && on_error.is_none() {
+        if self.files.is_empty() && on_error.is_none() && !debugs() {
             return Ok(None);
         }
+        if debugs() {
+            recorder.events().iter().for_each(|event| log::debug!("{}", plain(event)));
+        }
+        let dropped = recorder.dropped();
         let lines = recorder.take_lines()?;
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let header = Header {
@@ -155,7 +157,7 @@ impl Sinks {
             at_us: lines.first_at_us().unwrap_or(0),
             time: now.clone(),
             program: concat!("tandem ", env!("CARGO_PKG_VERSION")).into(),
-            dropped: recorder.dropped(),
+            dropped,
         };
         let mut text = Vec::new();
         lines::append(&mut text, &header)?;
@@ -181,8 +183,8 @@ fn debugs() -> bool {
 }
 
 /// An event on a line, as `--debug` tells it.
-fn plain(event: &Event) -> String {
-    let Event { side, event, name, object, mechanism, why, detail, took_us, .. } = event;
+fn plain(event: &Event<&str>) -> String {
+    let &Event { side, event, name, object, mechanism, why, detail, took_us, .. } = event;
     let sort = match event {
         Sort::Send => "sends ",
         Sort::Receive => "receives ",
@@ -195,7 +197,7 @@ fn plain(event: &Event) -> String {
         Side::Parent => "parent",
         Side::Child => "child",
     };
-    let words = [object, &**mechanism, why, detail].into_iter().filter(|word| !word.is_empty());
+    let words = [object, mechanism, why, detail].into_iter().filter(|word| !word.is_empty());
     let words = words.map(printable).collect::<Vec<_>>().join("; ");
     let blank = if words.is_empty() { "" } else { " " };
     // A message takes no time that is known.

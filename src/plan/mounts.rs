@@ -112,15 +112,6 @@ impl Filesystem {
             or_bind: None,
         }
     }
-
-    /// Its options as the user wrote them, for errors.
-    pub fn options(&self) -> Vec<String> {
-        let data = self.data.iter().map(|(key, value)| match value {
-            Some(value) => format!("{key}={value}"),
-            None => key.clone(),
-        });
-        self.superblock.iter().cloned().chain(data).collect()
-    }
 }
 
 /// A cgroup v1 mount.

@@ -227,7 +227,7 @@ impl MountStrategy {
     }
 
     /// The same for the trace, in its fields.
-    pub fn about(&self) -> About {
+    pub fn about(&self) -> About<'_> {
         About::object(self.strategy.name()).by(self.how()).why(self.why.clone())
     }
 }

@@ -1,6 +1,6 @@
 //! Frames to bytes and back: the only user of bincode, so that the encoding can be replaced in one place.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ProtocolError;
 
@@ -56,6 +56,24 @@ pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, ProtocolError>
         ProtocolError::Malformed(e.to_string())
     })?;
     if bytes.len() > PAYLOAD_CAP { Err(ProtocolError::PayloadTooBig(bytes.len())) } else { Ok(bytes) }
+}
+
+/// Writes a value behind others.
+///
+/// # Errors
+/// It can't be encoded.
+pub(super) fn append<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), ProtocolError> {
+    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
+        .map(drop)
+        .map_err(|e| ProtocolError::Malformed(e.to_string()))
+}
+
+/// The value that the bytes begin with, which may borrow of them, and how many it takes.
+///
+/// # Errors
+/// [`ProtocolError::Malformed`].
+pub(super) fn decode_first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, usize), ProtocolError> {
+    bincode::serde::borrow_decode_from_slice(bytes, config::<FRAME_CAP>()).map_err(malformed)
 }
 
 /// The value that is exactly these bytes, put together from parts.

@@ -1,23 +1,28 @@
 //! What a trace is made of: one event for each message and each step of either side, on one clock.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::journal;
+use super::book::Book;
+use super::codec::PART_SIZE;
 use super::lines::Lines;
+use super::log::Log;
+use super::{ProtocolError, journal};
 use crate::error::{Error, Result};
 
 /// The version of the JSON lines that a trace file holds; a reader refuses a higher one. docs/trace.md is the schema.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest text of an event, in bytes.
 const TEXT_CAP: usize = 4096;
 
-/// One thing that happened. A trace file holds one a line, as JSON. What version 1 did not have is empty there.
+/// How many bytes of events are kept in case of a failure: from half of it on the oldest go.
+const RING: usize = 1 << 20;
+
+/// One thing that happened. A trace file holds one a line, as JSON. What is not there is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct Event<S = String> {
     /// When, in microseconds of CLOCK_MONOTONIC of the host. For a step: when it began.
     pub at_us: u64,
     /// How long it took, in microseconds; 0 for a message.
@@ -29,19 +34,21 @@ pub struct Event {
     /// What sort of thing.
     pub event: Sort,
     /// The message or the step: one of a fixed set of names.
-    pub name: Cow<'static, str>,
+    pub name: S,
     /// What it was done to: a path, a mount, a hook.
     #[serde(default)]
-    pub object: String,
+    pub object: S,
     /// By which call or way.
     #[serde(default)]
-    pub mechanism: Cow<'static, str>,
+    pub mechanism: S,
     /// Of a fallback and a refusal: why. Of an error: what the user can do.
     #[serde(default)]
-    pub why: String,
+    pub why: S,
     /// Beside those: sizes, flags, values.
-    pub detail: String,
+    #[serde(default)]
+    pub detail: S,
     /// The fd numbers that rode along, as this side has them.
+    #[serde(default)]
     pub fds: Vec<i32>,
 }
 
@@ -75,83 +82,92 @@ pub enum Sort {
 
 /// The texts of an event. Made only when something records.
 #[derive(Debug, Default)]
-pub struct About {
-    object: String,
-    mechanism: Cow<'static, str>,
-    why: String,
-    detail: String,
+pub struct About<'a> {
+    object: Cow<'a, str>,
+    mechanism: Cow<'a, str>,
+    why: Cow<'a, str>,
+    detail: Cow<'a, str>,
 }
 
-impl About {
+impl<'a> About<'a> {
     /// About a path, a mount, a hook.
-    pub fn object(object: impl Into<String>) -> About {
+    pub fn object(object: impl Into<Cow<'a, str>>) -> About<'a> {
         About { object: object.into(), ..About::default() }
     }
 
     /// By this call or in this way.
-    pub fn by(self, mechanism: impl Into<Cow<'static, str>>) -> About {
+    pub fn by(self, mechanism: impl Into<Cow<'a, str>>) -> About<'a> {
         About { mechanism: mechanism.into(), ..self }
     }
 
     /// For this reason.
-    pub fn why(self, why: impl Into<String>) -> About {
+    pub fn why(self, why: impl Into<Cow<'a, str>>) -> About<'a> {
         About { why: why.into(), ..self }
     }
 
     /// And what else there is to say.
-    pub fn with(self, detail: impl Into<String>) -> About {
+    pub fn with(self, detail: impl Into<Cow<'a, str>>) -> About<'a> {
         About { detail: detail.into(), ..self }
     }
 
     /// It failed: what was said of it gives way to the error and to what the user can do.
-    pub(super) fn failed(self, error: &Error) -> About {
-        self.with(error.message()).why(error.advice().unwrap_or_default())
+    pub(super) fn failed(self, error: &Error) -> About<'a> {
+        self.with(error.message()).why(error.advice().unwrap_or_default().to_owned())
     }
 }
 
-impl From<String> for About {
-    fn from(detail: String) -> About {
+impl From<String> for About<'_> {
+    fn from(detail: String) -> Self {
         About::default().with(detail)
     }
 }
 
-impl From<&str> for About {
-    fn from(detail: &str) -> About {
+impl<'a> From<&'a str> for About<'a> {
+    fn from(detail: &'a str) -> Self {
         About::default().with(detail)
     }
 }
 
-impl Event {
-    /// An event of a process that the recorder will put its name to.
-    pub(super) fn new(sort: Sort, name: &'static str, at_us: u64, took_us: u64, about: About, fds: Vec<i32>) -> Event {
-        let About { mut object, mechanism, mut why, mut detail } = about;
-        // A frame holds several; paths and messages of any length come here.
-        [&mut object, &mut why, &mut detail].into_iter().for_each(|text| crate::error::shorten(text, TEXT_CAP));
-        let (side, name) = (Side::Parent, Cow::Borrowed(name));
-        Event { at_us, took_us, side, pid: 0, event: sort, name, object, mechanism, why, detail, fds }
-    }
-
-    /// About how many bytes it takes, in memory and in a frame.
-    pub(super) fn size(&self) -> usize {
-        let texts = self.name.len() + self.object.len() + self.mechanism.len() + self.why.len() + self.detail.len();
-        texts + self.fds.len() * 5 + 64
-    }
-}
-
-/// How many events a recorder keeps: the newest ones.
+/// Who sees an event, and what to add to its clock to give the host's: a time namespace shifts CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// So many.
-    pub events: usize,
-    /// And of about so many bytes.
-    pub bytes: usize,
+pub(super) struct Witness {
+    side: Side,
+    pid: i32,
+    offset_us: i64,
 }
 
-impl Limits {
-    /// For a trace that was asked for: all.
-    pub const NONE: Limits = Limits { events: usize::MAX, bytes: usize::MAX };
-    /// For one that is kept in case of a failure.
-    pub const RING: Limits = Limits { events: 4096, bytes: 1 << 20 };
+impl Witness {
+    /// Microseconds of the host's CLOCK_MONOTONIC.
+    pub(super) fn now(self) -> u64 {
+        // By libc, which has found the vDSO already. No kernel lacks this clock.
+        let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) else { return 0 };
+        let us = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000;
+        u64::try_from(us.saturating_add(self.offset_us)).unwrap_or(0)
+    }
+
+    /// Writes down what began at a time and took another.
+    pub(super) fn note(
+        self,
+        book: &mut Book,
+        event: Sort,
+        name: &str,
+        (at_us, took_us): (u64, u64),
+        about: About<'_>,
+        fds: Vec<i32>,
+    ) {
+        let Witness { side, pid, .. } = self;
+        let About { object, mechanism, why, detail } = about;
+        let (object, mechanism, why, detail) = (&*capped(object), &*mechanism, &*capped(why), &*capped(detail));
+        book.push(&Event { at_us, took_us, side, pid, event, name, object, mechanism, why, detail, fds });
+    }
+}
+
+/// A frame holds several events; paths and messages of any length come here.
+fn capped(mut text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.len() > TEXT_CAP {
+        crate::error::shorten(text.to_mut(), TEXT_CAP);
+    }
+    text
 }
 
 /// Collects the events of one side. Off, it costs a branch an event and no clock.
@@ -160,50 +176,33 @@ pub struct Recorder {
     on: bool,
     /// What a failure that no step tells of comes from.
     doing: &'static str,
-    events: VecDeque<Event>,
-    side: Side,
-    pid: i32,
-    /// Added to this process's clock to give the host's: a time namespace shifts CLOCK_MONOTONIC.
-    offset_us: i64,
-    limits: Limits,
-    bytes: usize,
-    dropped: u64,
+    book: Book,
+    witness: Witness,
     /// When the other side's process was made, until it has said something.
     other_began: Option<u64>,
-    /// What is a line already, where all is kept and goes to a file.
-    ahead: Option<Lines>,
 }
 
 impl Recorder {
     /// A recorder for one side, on or off.
     pub fn new(side: Side, on: bool) -> Recorder {
-        let mut recorder = Recorder {
-            on: false,
-            doing: "",
-            events: VecDeque::new(),
-            side,
-            pid: 0,
-            offset_us: 0,
-            limits: Limits::NONE,
-            bytes: 0,
-            dropped: 0,
-            other_began: None,
-            ahead: None,
-        };
+        let witness = Witness { side, pid: 0, offset_us: 0 };
+        let book = Book::Encoded(Log::new());
+        let mut recorder = Recorder { on: false, doing: "", book, witness, other_began: None };
         if on {
             recorder.turn_on(0);
         }
         recorder
     }
 
-    /// The same, that keeps no more than this.
-    pub fn within(self, limits: Limits) -> Recorder {
-        Recorder { limits, ..self }
+    /// The same, that keeps the newest events only: those before a failure.
+    pub fn ring(self) -> Recorder {
+        Recorder { book: Book::Encoded(Log::ring(RING)), ..self }
     }
 
-    /// The same, that makes lines of its events whenever it is told that there is time: [`Recorder::write_ahead`].
-    pub fn ahead(self) -> Recorder {
-        Recorder { ahead: Some(Lines::default()), ..self }
+    /// The same, whose events are lines at once: all of them go to a file, and nobody else asks.
+    pub fn in_lines(self) -> Recorder {
+        journal::turn_on(self.witness, true);
+        Recorder { book: Book::Lines(Lines::with_room()), ..self }
     }
 
     /// Whether it records.
@@ -213,19 +212,20 @@ impl Recorder {
 
     /// Starts to record, on a clock that runs `ahead_us` ahead of the host's. Anew in each process that is forked.
     pub fn turn_on(&mut self, ahead_us: i64) {
+        self.collect();
         self.on = true;
-        self.offset_us = -ahead_us;
-        self.pid = rustix::process::getpid().as_raw_nonzero().get();
-        journal::turn_on(self.offset_us);
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        self.witness = Witness { pid, offset_us: -ahead_us, ..self.witness };
+        journal::turn_on(self.witness, matches!(self.book, Book::Lines(_)));
     }
 
     /// The time for a later [`Recorder::step`]; 0 when off.
     pub fn now(&self) -> u64 {
-        if self.on { clock(self.offset_us) } else { 0 }
+        if self.on { self.witness.now() } else { 0 }
     }
 
     /// Records a message; what it is about is made only when on.
-    pub fn message<A: Into<About>>(
+    pub fn message<'a, A: Into<About<'a>>>(
         &mut self,
         sort: Sort,
         name: &'static str,
@@ -234,17 +234,17 @@ impl Recorder {
     ) {
         if self.on {
             let at_us = self.now();
-            self.push(Event::new(sort, name, at_us, 0, about().into(), fds));
+            self.witness.note(&mut self.book, sort, name, (at_us, 0), about().into(), fds);
         }
     }
 
     /// Records a step that began at `since` ([`Recorder::now`]).
-    pub fn step<A: Into<About>>(&mut self, name: &'static str, since: u64, about: impl FnOnce() -> A) {
+    pub fn step<'a, A: Into<About<'a>>>(&mut self, name: &'static str, since: u64, about: impl FnOnce() -> A) {
         self.timed(Sort::Step, name, since, about);
     }
 
     /// Records that something was done in another way than usual, and why.
-    pub fn fallback<A: Into<About>>(&mut self, name: &'static str, about: impl FnOnce() -> A) {
+    pub fn fallback<'a, A: Into<About<'a>>>(&mut self, name: &'static str, about: impl FnOnce() -> A) {
         let now = self.now();
         self.timed(Sort::Fallback, name, now, about);
     }
@@ -257,7 +257,13 @@ impl Recorder {
     }
 
     /// Records a step that began at `since`, as it ended. What it was done to is told of a failure too.
-    pub fn ended<T>(&mut self, name: &'static str, since: u64, result: &Result<T>, about: impl FnOnce() -> About) {
+    pub fn ended<'a, T>(
+        &mut self,
+        name: &'static str,
+        since: u64,
+        result: &Result<T>,
+        about: impl FnOnce() -> About<'a>,
+    ) {
         match result {
             Ok(_) => self.step(name, since, about),
             Err(error) => self.timed(Sort::Error, name, since, || about().failed(error)),
@@ -275,32 +281,10 @@ impl Recorder {
         self.timed(Sort::Error, "failed", now, || About::object(doing).failed(error));
     }
 
-    fn timed<A: Into<About>>(&mut self, sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
+    fn timed<'a, A: Into<About<'a>>>(&mut self, sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
         if self.on {
             let took_us = self.now().saturating_sub(since);
-            self.push(Event::new(sort, name, since, took_us, about().into(), vec![]));
-        }
-    }
-
-    fn push(&mut self, event: Event) {
-        self.collect();
-        self.keep(Event { side: self.side, pid: self.pid, ..event });
-    }
-
-    /// Takes over what was noted further down ([`journal`]).
-    fn collect(&mut self) {
-        for event in journal::take() {
-            self.keep(Event { side: self.side, pid: self.pid, ..event });
-        }
-    }
-
-    fn keep(&mut self, event: Event) {
-        self.bytes += event.size();
-        self.events.push_back(event);
-        while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some(oldest) = self.events.pop_front() else { return };
-            self.bytes -= oldest.size();
-            self.dropped += 1;
+            self.witness.note(&mut self.book, sort, name, (since, took_us), about().into(), vec![]);
         }
     }
 
@@ -309,69 +293,75 @@ impl Recorder {
         self.other_began = self.on.then(|| self.now());
     }
 
-    /// Takes over what the other side recorded.
-    pub fn absorb(&mut self, others: Vec<Event>) {
-        if self.on {
-            let first = others.iter().min_by_key(|event| event.at_us).filter(|event| event.side != self.side);
-            if let Some((first, since)) = first.and_then(|first| Some((first, self.other_began.take()?))) {
-                let took_us = first.at_us.saturating_sub(since);
-                let about = About::default().with("its image is executed, and takes the plan");
-                let start = Event::new(Sort::Step, "start", since, took_us, about, vec![]);
-                self.keep(Event { side: first.side, pid: first.pid, ..start });
-            }
-            others.into_iter().for_each(|event| self.keep(event));
+    /// Takes over what the other side recorded, as its encoding. Returns about how many bytes it takes here.
+    ///
+    /// # Errors
+    /// Bytes that are no events, or one that is not the other side's.
+    pub fn absorb(&mut self, others: &[u8]) -> Result<usize, ProtocolError> {
+        /// The names in a line, its numbers, and its place in the index.
+        const LINE: usize = 192;
+        if !self.on {
+            return Ok(others.len());
         }
-    }
-
-    /// Whether there is something to do while the other side is at work.
-    pub fn has_lines_to_write(&self) -> bool {
-        self.ahead.is_some() && !self.events.is_empty()
-    }
-
-    /// Makes lines of the events there are.
-    pub fn write_ahead(&mut self) {
-        let Some(lines) = &mut self.ahead else { return };
-        while let Some(event) = self.events.front() {
-            // It stays, for `take_lines` to fail with.
-            if lines.push(event).is_err() {
-                return;
-            }
-            self.bytes -= event.size();
-            self.events.pop_front();
+        let side = match self.witness.side {
+            Side::Parent => Side::Child,
+            Side::Child => Side::Parent,
+        };
+        let seen = self.book.absorb(others, side)?;
+        if let Some(((at_us, pid), since)) = seen.first.and_then(|first| Some((first, self.other_began.take()?))) {
+            let about = About::default().with("its image is executed, and takes the plan");
+            let other = Witness { side, pid, ..self.witness };
+            let time = (since, at_us.saturating_sub(since));
+            other.note(&mut self.book, Sort::Step, "start", time, about, vec![]);
         }
+        Ok(others.len() + seen.count * LINE)
     }
 
-    /// Takes all events out, as lines.
+    /// All events by time, unless they are lines.
+    pub fn events(&mut self) -> Vec<Event<&str>> {
+        self.collect();
+        let mut events: Vec<_> = self.book.log().map(|log| log.events().collect()).unwrap_or_default();
+        // A stable sort: what one side saw in a microsecond stays as it saw it.
+        events.sort_by_key(|event| event.at_us);
+        events
+    }
+
+    /// All events as lines, taken out.
     ///
     /// # Errors
     /// One can't be JSON.
-    pub fn take_lines(&mut self) -> Result<Lines> {
-        let mut lines = self.ahead.take().unwrap_or_default();
-        self.take().iter().try_for_each(|event| lines.push(event))?;
-        Ok(lines)
+    pub(crate) fn take_lines(&mut self) -> Result<Lines> {
+        self.collect();
+        self.book.take_lines()
     }
 
-    /// Takes all events out.
-    pub fn take(&mut self) -> Vec<Event> {
-        if self.on {
-            self.collect();
+    /// Takes all events out, encoded, in pieces that a frame holds each.
+    pub(super) fn take_pieces(&mut self) -> Vec<Vec<u8>> {
+        self.collect();
+        match &mut self.book {
+            Book::Encoded(log) => log.take_pieces(),
+            Book::Lines(_) => vec![],
         }
-        self.bytes = 0;
-        std::mem::take(&mut self.events).into()
+    }
+
+    /// Whether they are too many for one frame.
+    pub(super) fn fills_a_frame(&mut self) -> bool {
+        self.collect();
+        // The message that follows is one more.
+        self.book.log().is_some_and(|log| log.size() + 1024 > PART_SIZE)
+    }
+
+    /// Takes over what was noted further down ([`journal`]).
+    fn collect(&mut self) {
+        if self.on {
+            journal::move_to(&mut self.book);
+        }
     }
 
     /// How many events were dropped, being the oldest of too many.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.book.log().map_or(0, Log::dropped)
     }
-}
-
-/// Microseconds of CLOCK_MONOTONIC, shifted.
-pub(super) fn clock(offset_us: i64) -> u64 {
-    // By libc, which has found the vDSO already. No kernel lacks this clock.
-    let Ok(now) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) else { return 0 };
-    let us = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000;
-    u64::try_from(us.saturating_add(offset_us)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -380,22 +370,62 @@ mod tests {
 
     #[test]
     fn a_ring_keeps_the_newest_and_counts_the_others() {
-        let mut recorder = Recorder::new(Side::Parent, true).within(Limits { events: 2, bytes: usize::MAX });
-        for i in 0..5 {
-            recorder.step("step", 0, || About::object(i.to_string()));
+        let mut recorder = Recorder::new(Side::Parent, true).ring();
+        let all = 2 * RING / 4096;
+        (0..all).for_each(|i| recorder.step("step", 0, || format!("{i:04000}")));
+        let kept: Vec<String> = recorder.events().iter().map(|event| event.detail.to_owned()).collect();
+        let dropped = usize::try_from(recorder.dropped()).unwrap();
+        assert_eq!(kept, (dropped..all).map(|i| format!("{i:04000}")).collect::<Vec<_>>());
+        assert!((RING / 2..=RING).contains(&(kept.len() * 4000)), "{}", kept.len());
+    }
+
+    #[test]
+    fn they_come_by_time_whenever_they_were_noted() {
+        for kind in [|recorder| recorder, Recorder::in_lines, Recorder::ring] {
+            let mut recorder = kind(Recorder::new(Side::Parent, true));
+            recorder.step("late", 9, About::default);
+            journal::step("early", 3, About::default);
+            let mut text = b"header\n".to_vec();
+            recorder.take_lines().unwrap().write_to(&mut text);
+            let text = String::from_utf8(text).unwrap();
+            let places = ["header", "early", "late"].map(|name| text.find(name).unwrap());
+            assert!(places.is_sorted() && text.lines().count() == 3, "{text}");
         }
-        let kept: Vec<_> = recorder.take().into_iter().map(|event| event.object).collect();
-        assert_eq!((kept, recorder.dropped()), (vec!["3".to_owned(), "4".to_owned()], 3));
-        let mut recorder = Recorder::new(Side::Parent, true).within(Limits { events: 9, bytes: 1000 });
-        (0..9).for_each(|_| recorder.step("step", 0, || "x".repeat(400)));
-        assert_eq!((recorder.take().len(), recorder.dropped()), (2, 7));
-        assert_eq!(recorder.bytes, 0);
+    }
+
+    #[test]
+    fn a_trace_is_cut_between_events_and_is_whole_again() {
+        let mut child = Recorder::new(Side::Child, true);
+        (0..40).for_each(|i| child.step("step", i, || "x".repeat(4000)));
+        let pieces = child.take_pieces();
+        assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() <= PART_SIZE));
+        assert!(child.events().is_empty());
+        let mut parent = Recorder::new(Side::Parent, true);
+        pieces.iter().for_each(|piece| assert!(parent.absorb(piece).is_ok()));
+        assert_eq!(parent.events().iter().map(|event| event.at_us).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_trace_that_is_none_is_refused_whole() {
+        let piece = |side| {
+            let mut recorder = Recorder::new(side, true);
+            (0..2).for_each(|i| recorder.step("step", i, About::default));
+            recorder.take_pieces().concat()
+        };
+        let (own, others) = (piece(Side::Parent), piece(Side::Child));
+        for mut parent in [Recorder::new(Side::Parent, true), Recorder::new(Side::Parent, true).in_lines()] {
+            assert!(matches!(parent.absorb(&own), Err(ProtocolError::Inconsistent(_))));
+            assert!(matches!(parent.absorb(&others[..others.len() - 1]), Err(ProtocolError::Malformed(_))));
+            assert_eq!(parent.take_lines().unwrap().count(), 0);
+            assert!(parent.absorb(&others).is_ok());
+            assert_eq!(parent.take_lines().unwrap().count(), 2);
+        }
     }
 
     #[test]
     fn off_it_makes_no_text() {
         let mut recorder = Recorder::new(Side::Parent, false);
         recorder.step("step", recorder.now(), || -> String { panic!("a text for nobody") });
-        assert!(recorder.take().is_empty() && recorder.now() == 0);
+        assert!(recorder.events().is_empty() && recorder.now() == 0);
     }
 }

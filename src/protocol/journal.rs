@@ -3,48 +3,52 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::event::{About, Event, Sort, clock};
+use super::book::Book;
+use super::event::{About, Sort, Witness};
+use super::lines::Lines;
+use super::log::Log;
 use crate::error::Error;
 
 thread_local! {
-    /// What to add to the clock, if it is on.
-    static CLOCK: Cell<Option<i64>> = const { Cell::new(None) };
-    static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
+    /// Who notes, if anybody does.
+    static WITNESS: Cell<Option<Witness>> = const { Cell::new(None) };
+    static NOTED: RefCell<Book> = const { RefCell::new(Book::Encoded(Log::new())) };
 }
 
-/// From here on this thread's events are kept.
-pub(super) fn turn_on(offset_us: i64) {
-    CLOCK.set(Some(offset_us));
+/// From here on this thread's events are kept, encoded or in lines.
+pub(super) fn turn_on(witness: Witness, in_lines: bool) {
+    WITNESS.set(Some(witness));
+    NOTED.set(if in_lines { Book::Lines(Lines::default()) } else { Book::Encoded(Log::new()) });
 }
 
 /// A command is over: nobody would take them.
 pub(crate) fn turn_off() {
-    CLOCK.set(None);
-    EVENTS.take();
+    WITNESS.set(None);
+    NOTED.set(Book::Encoded(Log::new()));
 }
 
-/// Whether they are.
-pub(crate) fn is_on() -> bool {
-    CLOCK.get().is_some()
-}
-
-/// What there is, taken out.
-pub(super) fn take() -> Vec<Event> {
-    EVENTS.take()
+/// Moves what there is.
+pub(super) fn move_to(book: &mut Book) {
+    NOTED.with_borrow_mut(|noted| book.append(noted));
 }
 
 /// The time for a later [`step`]; 0 when off.
 pub(crate) fn now() -> u64 {
-    CLOCK.get().map_or(0, clock)
+    WITNESS.get().map_or(0, Witness::now)
 }
 
 /// A step that began at `since`.
-pub(crate) fn step<A: Into<About>>(name: &'static str, since: u64, about: impl FnOnce() -> A) {
+pub(crate) fn step<'a, A: Into<About<'a>>>(name: &'static str, since: u64, about: impl FnOnce() -> A) {
     note(Sort::Step, name, since, about);
 }
 
 /// A step that began at `since`, as it ended.
-pub(crate) fn ended<T>(name: &'static str, since: u64, result: &Result<T, Error>, about: impl FnOnce() -> About) {
+pub(crate) fn ended<'a, T>(
+    name: &'static str,
+    since: u64,
+    result: &Result<T, Error>,
+    about: impl FnOnce() -> About<'a>,
+) {
     match result {
         Ok(_) => note(Sort::Step, name, since, about),
         Err(error) => note(Sort::Error, name, since, || about().failed(error)),
@@ -52,11 +56,11 @@ pub(crate) fn ended<T>(name: &'static str, since: u64, result: &Result<T, Error>
 }
 
 /// A call that the kernel took or refused; what a refusal means is for the caller to say.
-pub(crate) fn call<E: std::fmt::Display>(
+pub(crate) fn call<'a, E: std::fmt::Display>(
     name: &'static str,
     since: u64,
     result: Result<(), &E>,
-    about: impl FnOnce() -> About,
+    about: impl FnOnce() -> About<'a>,
 ) {
     match result {
         Ok(()) => note(Sort::Step, name, since, about),
@@ -64,9 +68,10 @@ pub(crate) fn call<E: std::fmt::Display>(
     }
 }
 
-fn note<A: Into<About>>(sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
-    if is_on() {
-        let event = Event::new(sort, name, since, now().saturating_sub(since), about().into(), vec![]);
-        EVENTS.with_borrow_mut(|events| events.push(event));
+fn note<'a, A: Into<About<'a>>>(sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
+    if let Some(witness) = WITNESS.get() {
+        let time = (since, witness.now().saturating_sub(since));
+        let about = about().into();
+        NOTED.with_borrow_mut(|noted| witness.note(noted, sort, name, time, about, vec![]));
     }
 }

@@ -1,35 +1,59 @@
-//! Events as the lines of a trace file. They are made while the other side is at work, so that a trace costs its start little.
+//! Events as the lines of a trace file.
+
+use std::ops::Range;
+
+use serde::Serialize;
 
 use super::event::Event;
 use crate::error::{Error, Result};
 
-/// Lines, and when the event of each began: they come in batches and are wanted by time.
+/// Lines in the order in which they were made, and when the event of each began: they are wanted by time.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     text: Vec<u8>,
     /// Of each line when its event began and where it stands.
-    index: Vec<(u64, std::ops::Range<usize>)>,
+    index: Vec<(u64, Range<usize>)>,
 }
 
 impl Lines {
-    /// Adds an event.
-    ///
-    /// # Errors
-    /// It can't be JSON.
-    pub fn push(&mut self, event: &Event) -> Result<()> {
+    /// None yet, with room for those of a start: a buffer that grows is copied, and touches more pages.
+    pub(super) fn with_room() -> Lines {
+        Lines { text: Vec::with_capacity(16 * 1024), index: Vec::with_capacity(128) }
+    }
+
+    pub(super) fn push(&mut self, event: &Event<&str>) -> Result<()> {
         let begin = self.text.len();
-        append(&mut self.text, event)?;
+        append_event(&mut self.text, event).inspect_err(|_| self.text.truncate(begin))?;
         self.index.push((event.at_us, begin..self.text.len()));
         Ok(())
     }
 
+    /// Moves all of another's here.
+    pub(super) fn append(&mut self, other: &mut Lines) {
+        let offset = self.text.len();
+        self.text.append(&mut other.text);
+        self.index
+            .extend(other.index.drain(..).map(|(at_us, range)| (at_us, range.start + offset..range.end + offset)));
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Keeps so many.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.index.truncate(count);
+        self.text.truncate(self.index.last().map_or(0, |(_, range)| range.end));
+    }
+
     /// When the first of them began.
-    pub fn first_at_us(&self) -> Option<u64> {
+    pub(crate) fn first_at_us(&self) -> Option<u64> {
         self.index.iter().map(|(at_us, _)| *at_us).min()
     }
 
     /// Puts them behind what is in `text`, by time.
-    pub fn write_to(mut self, text: &mut Vec<u8>) {
+    pub(crate) fn write_to(mut self, text: &mut Vec<u8>) {
         // A stable sort: what one side saw in a microsecond stays as it saw it.
         self.index.sort_by_key(|(at_us, _)| *at_us);
         text.reserve(self.text.len());
@@ -39,20 +63,58 @@ impl Lines {
     }
 }
 
-/// Appends a value as a line. A terminal that is shown the file must not take a byte of it for a command.
+/// Appends an event as a line: what is empty is left out.
 ///
 /// # Errors
 /// It can't be JSON.
-pub(crate) fn append(text: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<()> {
-    let begin = text.len();
-    let made = serde_json::to_writer(&mut *text, value);
-    if let Err(e) = made {
-        text.truncate(begin);
-        return Err(Error::system(e.to_string()));
+pub(crate) fn append_event<S: AsRef<str>>(text: &mut Vec<u8>, event: &Event<S>) -> Result<()> {
+    let Event { at_us, took_us, side, pid, event: sort, name, object, mechanism, why, detail, fds } = event;
+    // The names are JSON as they stand. To have them made for each event took half of what a trace costs a start.
+    field(text, "{\"at_us\":", at_us)?;
+    field(text, ",\"took_us\":", took_us)?;
+    field(text, ",\"side\":", side)?;
+    field(text, ",\"pid\":", pid)?;
+    field(text, ",\"event\":", sort)?;
+    let texts = [
+        (",\"name\":", name),
+        (",\"object\":", object),
+        (",\"mechanism\":", mechanism),
+        (",\"why\":", why),
+        (",\"detail\":", detail),
+    ];
+    for (name, value) in texts.map(|(name, value)| (name, value.as_ref())).into_iter().filter(|(_, v)| !v.is_empty()) {
+        if value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+            [name, "\"", value, "\""].into_iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
+        } else {
+            field(text, name, value)?;
+        }
     }
+    if !fds.is_empty() {
+        field(text, ",\"fds\":", fds)?;
+    }
+    text.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+/// Appends a value as a line.
+///
+/// # Errors
+/// It can't be JSON.
+pub(crate) fn append(text: &mut Vec<u8>, value: &impl Serialize) -> Result<()> {
+    field(text, "", value)?;
+    text.push(b'\n');
+    Ok(())
+}
+
+/// Appends a value. A terminal that is shown the file must not take a byte of it for a command.
+fn field(text: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Result<()> {
+    text.extend_from_slice(name.as_bytes());
+    let begin = text.len();
+    serde_json::to_writer(&mut *text, value).map_err(|e| Error::system(e.to_string()))?;
+    let made = &text[begin..];
     // serde_json has escaped those below 0x20.
-    if text[begin..].iter().any(|b| !b.is_ascii() || *b == 0x7f) {
-        let plain = String::from_utf8_lossy(&text[begin..]).into_owned();
+    if !made.is_ascii() || made.contains(&0x7f) {
+        let plain = String::from_utf8_lossy(made).into_owned();
         text.truncate(begin);
         let mut utf8 = [0; 4];
         for c in plain.chars() {
@@ -62,30 +124,36 @@ pub(crate) fn append(text: &mut Vec<u8>, value: &impl serde::Serialize) -> Resul
             }
         }
     }
-    text.push(b'\n');
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{About, Recorder, Side};
+    use super::super::event::{Side, Sort};
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn lines_come_by_time_whenever_they_were_made() {
-        let mut recorder = Recorder::new(Side::Parent, true).ahead();
-        recorder.step("late", 9, About::default);
-        recorder.write_ahead();
-        assert!(!recorder.has_lines_to_write());
-        recorder.step("early", 3, About::default);
-        let lines = recorder.take_lines().unwrap();
-        assert_eq!(lines.first_at_us(), Some(3));
-        let mut text = b"header\n".to_vec();
-        lines.write_to(&mut text);
-        let text = String::from_utf8(text).unwrap();
-        let places = ["header", "early", "late"].map(|name| text.find(name).unwrap());
-        assert!(places.is_sorted(), "{text}");
-        assert_eq!(text.lines().count(), 3);
+    fn any_event() -> impl Strategy<Value = Event> {
+        let text = || prop_oneof![Just(String::new()), "[ -~]{1,20}", any::<String>()];
+        let numbers = (any::<u64>(), any::<u64>(), any::<i32>(), prop::collection::vec(any::<i32>(), 0..3));
+        (numbers, (text(), text(), text(), text(), text())).prop_map(|(numbers, texts)| {
+            let ((at_us, took_us, pid, fds), (name, object, mechanism, why, detail)) = (numbers, texts);
+            let (side, event) = (Side::Child, Sort::Refused);
+            Event { at_us, took_us, side, pid, event, name, object, mechanism, why, detail, fds }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_its_event(mut event in any_event()) {
+            // The one text that is always there.
+            event.name.push('n');
+            let mut text = Vec::new();
+            append_event(&mut text, &event).unwrap();
+            let line = String::from_utf8(text).unwrap();
+            prop_assert_eq!(line.chars().filter(|c| c.is_control()).collect::<String>(), "\n");
+            prop_assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
     }
 
     #[test]

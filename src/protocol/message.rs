@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::event::Event;
 use super::sequence::Kind;
 use crate::error::Error;
 
@@ -77,8 +76,8 @@ pub enum ToParent {
     Listener,
     /// A step failed. The child ends.
     Failed(Error),
-    /// What the child did since it last said so. Only when tracing.
-    Trace(Vec<Event>),
+    /// What the child did since it last said so: events, one behind the other. Only when tracing.
+    Trace(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// A piece of a payload bigger than a frame.
@@ -207,7 +206,7 @@ impl Wire for ToParent {
         match self {
             ToParent::Forked { pid } => format!("pid {pid}"),
             ToParent::Failed(error) => error.to_string(),
-            ToParent::Trace(events) => format!("{} events", events.len()),
+            ToParent::Trace(events) => format!("{} bytes", events.len()),
             _ => String::new(),
         }
     }

@@ -5,11 +5,13 @@
 //! Nothing here knows what a container is. Everything here takes hostile input: any frame may come from a container
 //! that took over its own setup process.
 
+mod book;
 pub mod channel;
 pub mod codec;
 pub mod event;
 pub(crate) mod journal;
 pub(crate) mod lines;
+mod log;
 pub mod message;
 pub mod recording;
 pub mod sequence;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::ProtocolError;
 use super::channel::{Channel, Received};
 use super::codec::TRACE_CAP;
-use super::event::{Event, Recorder, Sort};
+use super::event::{Recorder, Sort};
 use super::message::{ToChild, ToParent, Wire};
 use super::sequence::{Direction, Kind, Sequence};
 use crate::error::{Error, Result};
@@ -191,15 +191,24 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         self.failure_came
     }
 
-    /// Takes the one trace over that has come.
+    /// Waits for a trace, and takes it over.
     ///
     /// # Errors
-    /// What came is none, or is over the cap.
-    pub fn take_traces(&mut self) -> Result<()> {
-        let Received::Message(message, ..) = self.channel.receive::<In>()? else { return Ok(()) };
+    /// What came is none, or is over the cap; the end; [`ProtocolError::Stalled`].
+    pub fn expect_trace(&mut self) -> Result<()> {
+        let awaited = Kind::Trace.name();
+        if !self.channel.readable_by(self.deadline())? {
+            return Err(self.stalled(format!("{WAIT} {awaited}")));
+        }
+        let Received::Message(message, ..) = self.channel.receive::<In>()? else {
+            return Err(ProtocolError::EarlyEof { expected: awaited.into() }.into());
+        };
         match self.sort_out(message)? {
             None => Ok(()),
-            Some(_) => Err(ProtocolError::Inconsistent("it is no trace".into()).into()),
+            Some(message) => {
+                let (expected, got) = (awaited.into(), message.kind().name());
+                Err(ProtocolError::OutOfOrder { expected, got }.into())
+            }
         }
     }
 
@@ -209,7 +218,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     /// The failure that the message reports; a trace over the cap.
     fn sort_out(&mut self, message: In) -> Result<Option<In>> {
         match message.into_signal() {
-            Signal::Trace(events) => self.absorb(events).map(|()| None),
+            Signal::Trace(events) => self.absorb(&events).map(|()| None),
             Signal::Failure(error) => {
                 self.failure_came = true;
                 Err(error)
@@ -225,22 +234,18 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     }
 
     /// Takes a trace over, up to the cap: who speaks may be anybody.
-    fn absorb(&mut self, events: Vec<Event>) -> Result<()> {
-        self.traced += events.iter().map(|event| size_of::<Event>() + event.size()).sum::<usize>();
-        if self.traced > TRACE_CAP {
-            return Err(ProtocolError::TraceTooBig(self.traced).into());
+    fn absorb(&mut self, events: &[u8]) -> Result<()> {
+        self.traced += self.recorder.absorb(events)?;
+        match self.traced > TRACE_CAP {
+            true => Err(ProtocolError::TraceTooBig(self.traced).into()),
+            false => Ok(()),
         }
-        self.recorder.absorb(events);
-        Ok(())
     }
 
     /// The next message that is not a trace; None at the end. All traces before it are in its time.
     fn next(&mut self, awaited: &str) -> Result<Option<(In, Vec<OwnedFd>)>> {
         let (by, since) = (self.deadline(), self.recorder.now());
         loop {
-            if self.recorder.has_lines_to_write() && !self.channel.readable_by(Some(Instant::now()))? {
-                self.recorder.write_ahead();
-            }
             if by.is_some_and(|by| Instant::now() >= by) || !self.channel.readable_by(by)? {
                 let stalled = Err(self.stalled(format!("{WAIT} {awaited}")));
                 self.recorder.failed(WAIT, since, &stalled, || awaited.to_owned());
@@ -262,7 +267,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
 
 /// A message that is not part of the sequence, or one that is.
 pub(crate) enum Signal<M> {
-    Trace(Vec<Event>),
+    Trace(Vec<u8>),
     Failure(Error),
     None(M),
 }

@@ -63,7 +63,7 @@ pub(super) fn json(sections: &[Section]) -> Result<String> {
     let mut text = Vec::new();
     for section in sections {
         lines::append(&mut text, &Header { trace_version: VERSION, ..section.header.clone() })?;
-        section.events.iter().try_for_each(|event| lines::append(&mut text, event))?;
+        section.events.iter().try_for_each(|event| lines::append_event(&mut text, event))?;
     }
     String::from_utf8(text).map_err(|e| Error::system(e.to_string()))
 }
@@ -83,11 +83,11 @@ pub(super) mod tests {
     pub(crate) fn section(events: Vec<Event>) -> Section {
         let (command, id) = ("run".to_owned(), "x".to_owned());
         let (time, program) = (String::new(), String::new());
-        Section { header: Header { trace_version: 2, command, id, at_us: 0, time, program, dropped: 0 }, events }
+        Section { header: Header { trace_version: VERSION, command, id, at_us: 0, time, program, dropped: 0 }, events }
     }
 
     #[test]
-    fn reads_version_1_and_writes_2() {
+    fn reads_old_versions_and_writes_the_newest() {
         let old = concat!(
             r#"{"trace_version":1,"command":"run","id":"demo","at_us":5}"#,
             "\n",
@@ -97,7 +97,7 @@ pub(super) mod tests {
         let sections = parse(old).unwrap();
         assert_eq!((&*sections[0].events[0].detail, &*sections[0].events[0].object), ("d", ""));
         let new = json(&sections).unwrap();
-        assert!(new.starts_with(r#"{"trace_version":2,"#), "{new}");
+        assert!(new.starts_with(r#"{"trace_version":3,"#), "{new}");
         assert_eq!(parse(&new).unwrap()[0].events, sections[0].events);
     }
 

@@ -6,7 +6,7 @@ use super::{ChildSession, Session};
 use crate::error::{Context, Error, Result};
 use crate::protocol::ProtocolError;
 use crate::protocol::channel::Channel;
-use crate::protocol::codec::{self, PART_SIZE, PAYLOAD_CAP};
+use crate::protocol::codec::{self, PAYLOAD_CAP};
 use crate::protocol::event::Recorder;
 use crate::protocol::message::{ToChild, ToParent};
 use crate::protocol::sequence::{Direction, Kind, Sequence, Shape};
@@ -64,23 +64,25 @@ impl ChildSession {
         Ok(Channel::from_socket(socket))
     }
 
+    /// Says that all is set up, and then what was recorded, in one frame: the parent goes on meanwhile.
+    ///
+    /// # Errors
+    /// The channel's.
+    pub fn say_ready(&mut self) -> Result<()> {
+        if self.recorder.fills_a_frame() {
+            self.flush_trace()?;
+        }
+        self.send(ToParent::Ready, &[])?;
+        self.flush_trace()
+    }
+
     /// Sends what was recorded since the last time. Nothing when not tracing.
     ///
     /// # Errors
     /// The channel's.
     pub fn flush_trace(&mut self) -> Result<()> {
-        let mut events = self.recorder.take().into_iter().peekable();
-        while let Some(first) = events.next() {
-            let mut size = first.size();
-            let mut frame = vec![first];
-            // As many as a frame holds.
-            while let Some(event) = events.next_if(|event| size + event.size() < PART_SIZE) {
-                size += event.size();
-                frame.push(event);
-            }
-            self.channel.send(&ToParent::Trace(frame), &[])?;
-        }
-        Ok(())
+        let pieces = self.recorder.take_pieces();
+        pieces.into_iter().try_for_each(|piece| self.channel.send(&ToParent::Trace(piece), &[]).map(drop))
     }
 
     /// Reports the failure that ends this side. What can't be sent is lost with the parent that would have read it.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::super::channel::Channel;
-use super::super::event::{Event, Recorder, Side, Sort};
+use super::super::event::{Recorder, Side};
 use super::super::message::{ToChild, ToParent};
 use super::super::sequence::{Kind, Sequence, Shape};
 use super::{ChildSession, ParentSession};
@@ -89,21 +89,9 @@ fn traces_buy_no_time() {
 fn a_flood_of_traces_ends_at_its_cap() {
     let (parent, child) = pair(Shape::default());
     let mut parent = parent.patient(Some(Duration::from_secs(60)));
-    let detail = String::new();
-    let event = Event {
-        at_us: 0,
-        took_us: 0,
-        side: Side::Child,
-        pid: 1,
-        event: Sort::Step,
-        name: detail.clone().into(),
-        object: String::new(),
-        mechanism: String::new().into(),
-        why: String::new(),
-        detail,
-        fds: vec![],
-    };
-    let flood = ToParent::Trace(vec![event; 200]);
+    let mut talker = Recorder::new(Side::Child, true);
+    (0..15).for_each(|i| talker.step("step", i, || "x".repeat(4000)));
+    let flood = ToParent::Trace(talker.take_pieces().remove(0));
     let sender = std::thread::spawn(move || while child.channel.send(&flood, &[]).is_ok() {});
     let error = parent.expect(Kind::NamespacesReady).unwrap_err();
     assert!(error.to_string().contains("over the cap of 67108864"), "{error}");

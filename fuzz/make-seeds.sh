@@ -19,6 +19,8 @@ seeds_work() {
         TANDEM_RECORD=$work/$name.record "$tandem" --root "$root" run --bundle "$work/bundle" "seed-$name" "$@"
     }
     record plain .
+    # The events that ride along.
+    TANDEM_TRACE=$work/trace record traced .
     record hooks '.hooks = {"createRuntime": [{"path": "/bin/true"}], "createContainer": [{"path": "/bin/true"}]}'
     record seccomp '.linux.seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
     record userns '.linux.namespaces += [{"type": "user"}] | .linux.uidMappings = [{"containerID": 0, "hostID": 100000, "size": 65536}] | .linux.gidMappings = .linux.uidMappings'

@@ -86,7 +86,10 @@ fn every_message_and_step_is_there_with_time_side_and_descriptors() {
         assert!(event["side"] == "parent" || event["side"] == "child", "{event}");
         assert!(event["name"].as_str().is_some_and(|n| !n.is_empty()), "{event}");
         let texts = ["object", "mechanism", "why", "detail"].map(|field| &event[field]);
-        assert!(texts.into_iter().all(|text| text.is_null() || text.as_str().is_some_and(|t| !t.is_empty())), "{event}");
+        assert!(
+            texts.into_iter().all(|text| text.is_null() || text.as_str().is_some_and(|t| !t.is_empty())),
+            "{event}"
+        );
         assert!(event["fds"].is_null() || event["fds"].as_array().is_some_and(|fds| !fds.is_empty()), "{event}");
     }
     let steps = |side: &str| events.iter().filter(|e| e["side"] == side && e["event"] == "step").count();

@@ -102,7 +102,7 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let start = identity::become_user(session, &plan, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
-    session.say_ready()?;
+    session.say(ToParent::Ready)?;
     start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
 }
 
@@ -130,8 +130,7 @@ fn build(
     if plan.shape.hooks {
         session.recorder.doing("hooks");
         let shown = root.show_host(session, &mut slots, container, proc)?;
-        session.flush_trace()?;
-        session.send(ToParent::RootfsReady, &[])?;
+        session.say(ToParent::RootfsReady)?;
         session.expect(Kind::HooksDone)?;
         run_create_container_hooks(container, proc, output)?;
         if shown {

@@ -100,8 +100,7 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
     session.recorder.doing("execve");
     await_terminal_size(session, plan);
     sys::exec::reset_signals();
-    session.send(ToParent::Executing, &[])?;
-    session.flush_trace()?;
+    session.say(ToParent::Executing)?;
     // The filter comes last of all, so that it need allow nothing but execve.
     session.recorder.doing("seccomp filter");
     match (&start.filter, last.messenger) {

@@ -288,10 +288,6 @@ impl Making<'_> {
             Some(listener) => {
                 self.write_pid_file(pid)?;
                 talk.session.send(ToChild::Release { wait_for_start: true }, &[listener.as_fd()])?;
-                // It has come, or is on its way: the child says it behind `Ready`.
-                if plan.child.trace {
-                    talk.session.expect_trace()?;
-                }
             }
             None => {
                 let record = &self.record;

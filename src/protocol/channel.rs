@@ -237,7 +237,7 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Part, Slot, ToChild, ToParent};
+    use super::super::{Events, Part, Slot, ToChild, ToParent};
     use super::*;
     use crate::error::Kind as ErrorKind;
 
@@ -350,7 +350,7 @@ mod tests {
         drop(parent);
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Message(ToChild::HooksDone, ..)));
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Eof));
-        assert!(child.send(&ToParent::Ready, &[]).is_err());
+        assert!(child.send(&ToParent::Ready(Events::default()), &[]).is_err());
     }
 
     #[test]

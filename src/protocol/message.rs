@@ -65,20 +65,24 @@ pub enum ToParent {
     /// All namespaces are joined or made.
     NamespacesReady,
     /// The root file system is mounted and not yet pivoted to: hooks of the runtime namespace may run.
-    RootfsReady,
+    RootfsReady(Events),
     /// The master side of the container's terminal rides along.
     Console,
     /// Everything is set up; only the payload is missing.
-    Ready,
+    Ready(Events),
     /// The payload is about to be executed; end of file after it means that it was.
-    Executing,
+    Executing(Events),
     /// The filter is loaded: its listener rides along.
     Listener,
     /// A step failed. The child ends.
     Failed(Error),
-    /// What the child did since it last said so: events, one behind the other. Only when tracing.
-    Trace(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// What the child did since it last said so. Where it is too much for the next message, and before a failure.
+    Trace(Events),
 }
+
+/// Events of a trace, encoded, one behind the other; none when not tracing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events(#[serde(with = "serde_bytes")] pub Vec<u8>);
 
 /// A piece of a payload bigger than a frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +116,10 @@ pub trait Wire: Serialize + DeserializeOwned {
     fn fds(&self) -> usize;
     /// Of a message that may repeat, whether this is the last; true for all others.
     fn is_last(&self) -> bool;
+    /// What rides along of a trace, taken out.
+    fn take_events(&mut self) -> Events {
+        Events::default()
+    }
     /// What the trace says of it, beside its name. Never environment values or file contents.
     fn summary(&self) -> String;
 }
@@ -184,10 +192,10 @@ impl Wire for ToParent {
             ToParent::UsernsCreated => Kind::UsernsCreated,
             ToParent::Forked { .. } => Kind::Forked,
             ToParent::NamespacesReady => Kind::NamespacesReady,
-            ToParent::RootfsReady => Kind::RootfsReady,
+            ToParent::RootfsReady(_) => Kind::RootfsReady,
             ToParent::Console => Kind::Console,
-            ToParent::Ready => Kind::Ready,
-            ToParent::Executing => Kind::Executing,
+            ToParent::Ready(_) => Kind::Ready,
+            ToParent::Executing(_) => Kind::Executing,
             ToParent::Listener => Kind::Listener,
             ToParent::Failed(_) => Kind::Failed,
             ToParent::Trace(_) => Kind::Trace,
@@ -202,11 +210,20 @@ impl Wire for ToParent {
         true
     }
 
+    fn take_events(&mut self) -> Events {
+        match self {
+            ToParent::RootfsReady(events) | ToParent::Ready(events) | ToParent::Executing(events) => {
+                std::mem::take(events)
+            }
+            _ => Events::default(),
+        }
+    }
+
     fn summary(&self) -> String {
         match self {
             ToParent::Forked { pid } => format!("pid {pid}"),
             ToParent::Failed(error) => error.to_string(),
-            ToParent::Trace(events) => format!("{} bytes", events.len()),
+            ToParent::Trace(events) => format!("{} bytes", events.0.len()),
             _ => String::new(),
         }
     }
@@ -230,6 +247,11 @@ pub(crate) mod tests {
 
     fn any_slot() -> impl Strategy<Value = Slot> {
         prop_oneof![Just(Slot::Tree), Just(Slot::Staged), any_error().prop_map(|reason| Slot::Empty { reason })]
+    }
+
+    /// The codec does not look into them.
+    fn any_events() -> impl Strategy<Value = Events> {
+        prop::collection::vec(any::<u8>(), 0..200).prop_map(Events)
     }
 
     /// Any message the parent can send.
@@ -256,13 +278,13 @@ pub(crate) mod tests {
             Just(ToParent::UsernsCreated),
             any::<i32>().prop_map(|pid| ToParent::Forked { pid }),
             Just(ToParent::NamespacesReady),
-            Just(ToParent::RootfsReady),
+            any_events().prop_map(ToParent::RootfsReady),
             Just(ToParent::Console),
-            Just(ToParent::Ready),
-            Just(ToParent::Executing),
+            any_events().prop_map(ToParent::Ready),
+            any_events().prop_map(ToParent::Executing),
             Just(ToParent::Listener),
             any_error().prop_map(ToParent::Failed),
-            Just(ToParent::Trace(vec![])),
+            any_events().prop_map(ToParent::Trace),
         ]
     }
 }

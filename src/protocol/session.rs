@@ -13,7 +13,7 @@ use super::ProtocolError;
 use super::channel::{Channel, Received};
 use super::codec::TRACE_CAP;
 use super::event::{Recorder, Sort};
-use super::message::{ToChild, ToParent, Wire};
+use super::message::{Events, ToChild, ToParent, Wire};
 use super::sequence::{Direction, Kind, Sequence};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
@@ -85,15 +85,26 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     }
 
     fn send_by(&mut self, by: Option<Instant>, message: Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.announce(&message, fds)?;
+        self.deliver(by, &message, fds)
+    }
+
+    /// Recorded before it leaves: the other side must never have it at an earlier time.
+    fn announce(&mut self, message: &Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let kind = message.kind();
         self.advance(self.sends, kind, message.is_last())?;
-        let numbers = || fds.iter().map(AsRawFd::as_raw_fd).collect();
-        // Recorded before it leaves: the other side must never have it at an earlier time.
         if self.recorder.is_on() {
-            self.recorder.message(Sort::Send, kind.name(), || message.summary(), numbers());
+            let numbers = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            self.recorder.message(Sort::Send, kind.name(), || message.summary(), numbers);
         }
-        match self.channel.send_by(by, &message, fds) {
-            Err(error) if error.errno() == Some(Errno::AGAIN) => Err(self.stalled(format!("send {}", kind.name()))),
+        Ok(())
+    }
+
+    fn deliver(&self, by: Option<Instant>, message: &Out, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        match self.channel.send_by(by, message, fds) {
+            Err(error) if error.errno() == Some(Errno::AGAIN) => {
+                Err(self.stalled(format!("send {}", message.kind().name())))
+            }
             sent => sent.map(drop),
         }
     }
@@ -191,7 +202,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         self.failure_came
     }
 
-    /// Waits for a trace, and takes it over.
+    /// Waits for a trace of its own, and takes it over.
     ///
     /// # Errors
     /// What came is none, or is over the cap; the end; [`ProtocolError::Stalled`].
@@ -234,7 +245,10 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
     }
 
     /// Takes a trace over, up to the cap: who speaks may be anybody.
-    fn absorb(&mut self, events: &[u8]) -> Result<()> {
+    fn absorb(&mut self, Events(events): &Events) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
         self.traced += self.recorder.absorb(events)?;
         match self.traced > TRACE_CAP {
             true => Err(ProtocolError::TraceTooBig(self.traced).into()),
@@ -255,7 +269,8 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
                 return Ok(None);
             };
             self.advance(self.receives, message.kind(), message.is_last())?;
-            let Some(message) = self.sort_out(message)? else { continue };
+            let Some(mut message) = self.sort_out(message)? else { continue };
+            self.absorb(&message.take_events())?;
             if self.recorder.is_on() {
                 let numbers = fds.iter().map(AsRawFd::as_raw_fd).collect();
                 self.recorder.message(Sort::Receive, message.kind().name(), || message.summary(), numbers);
@@ -267,7 +282,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
 
 /// A message that is not part of the sequence, or one that is.
 pub(crate) enum Signal<M> {
-    Trace(Vec<u8>),
+    Trace(Events),
     Failure(Error),
     None(M),
 }

@@ -9,7 +9,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tandem::protocol::channel::{Channel, Received};
 use tandem::protocol::message::Wire;
 use tandem::protocol::recording::FdKind;
-use tandem::protocol::{ToChild, ToParent, codec};
+use tandem::protocol::{Events, ToChild, ToParent, codec};
 use tandem::sys::clone::{Forked, fork_sibling};
 
 /// What the child does, a line a deed.
@@ -81,12 +81,12 @@ fn message(what: &str, forked: i32) -> ToParent {
     match what {
         "UsernsCreated" => ToParent::UsernsCreated,
         "NamespacesReady" => ToParent::NamespacesReady,
-        "RootfsReady" => ToParent::RootfsReady,
+        "RootfsReady" => ToParent::RootfsReady(Events::default()),
         "Console" => ToParent::Console,
-        "Ready" => ToParent::Ready,
-        "Executing" => ToParent::Executing,
+        "Ready" => ToParent::Ready(Events::default()),
+        "Executing" => ToParent::Executing(Events::default()),
         "Listener" => ToParent::Listener,
-        "Trace" => ToParent::Trace(vec![]),
+        "Trace" => ToParent::Trace(Events::default()),
         "Forked" => ToParent::Forked { pid: 1 },
         "Forked:forked" => ToParent::Forked { pid: forked },
         "Forked:self" => ToParent::Forked { pid: outer_pid() },

@@ -8,7 +8,7 @@ use crate::protocol::ProtocolError;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::{self, PAYLOAD_CAP};
 use crate::protocol::event::Recorder;
-use crate::protocol::message::{ToChild, ToParent};
+use crate::protocol::message::{Events, ToChild, ToParent};
 use crate::protocol::sequence::{Direction, Kind, Sequence, Shape};
 
 impl ChildSession {
@@ -64,25 +64,24 @@ impl ChildSession {
         Ok(Channel::from_socket(socket))
     }
 
-    /// Says that all is set up, and then what was recorded, in one frame: the parent goes on meanwhile.
+    /// Sends a message with all that was recorded, itself included: no frame more, for which the parent would wake.
     ///
     /// # Errors
-    /// The channel's.
-    pub fn say_ready(&mut self) -> Result<()> {
+    /// As [`Session::send`].
+    pub fn say(&mut self, message: fn(Events) -> ToParent) -> Result<()> {
         if self.recorder.fills_a_frame() {
             self.flush_trace()?;
         }
-        self.send(ToParent::Ready, &[])?;
-        self.flush_trace()
+        let empty = message(Events::default());
+        self.announce(&empty, &[])?;
+        let events = self.recorder.take_pieces().concat();
+        self.deliver(self.deadline(), &message(Events(events)), &[])
     }
 
     /// Sends what was recorded since the last time. Nothing when not tracing.
-    ///
-    /// # Errors
-    /// The channel's.
-    pub fn flush_trace(&mut self) -> Result<()> {
+    fn flush_trace(&mut self) -> Result<()> {
         let pieces = self.recorder.take_pieces();
-        pieces.into_iter().try_for_each(|piece| self.channel.send(&ToParent::Trace(piece), &[]).map(drop))
+        pieces.into_iter().try_for_each(|piece| self.channel.send(&ToParent::Trace(Events(piece)), &[]).map(drop))
     }
 
     /// Reports the failure that ends this side. What can't be sent is lost with the parent that would have read it.

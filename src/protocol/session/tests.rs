@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::super::channel::Channel;
 use super::super::event::{Recorder, Side};
-use super::super::message::{ToChild, ToParent};
+use super::super::message::{Events, ToChild, ToParent};
 use super::super::sequence::{Kind, Sequence, Shape};
 use super::{ChildSession, ParentSession};
 use crate::error::Error;
@@ -42,7 +42,7 @@ fn a_failure_of_the_child_is_the_parents_error_word_for_word() {
 fn a_child_that_skips_a_step_is_refused() {
     let (mut parent, child) = pair(Shape { terminal: true, ..Shape::default() });
     child.channel.send(&ToParent::NamespacesReady, &[]).unwrap();
-    child.channel.send(&ToParent::Ready, &[]).unwrap();
+    child.channel.send(&ToParent::Ready(Events::default()), &[]).unwrap();
     parent.expect(Kind::NamespacesReady).unwrap();
     let error = parent.expect(Kind::Console).unwrap_err();
     assert_eq!(error.to_string(), "sync protocol: expected Console, got Ready");
@@ -78,7 +78,8 @@ fn a_child_that_does_not_read_does_not_hold_the_parent() {
 #[test]
 fn traces_buy_no_time() {
     let (mut parent, child) = impatient(Shape::default());
-    let chatter = std::thread::spawn(move || while child.channel.send(&ToParent::Trace(vec![]), &[]).is_ok() {});
+    let chatter =
+        std::thread::spawn(move || while child.channel.send(&ToParent::Trace(Events::default()), &[]).is_ok() {});
     let error = parent.expect(Kind::NamespacesReady).unwrap_err();
     assert!(error.to_string().contains("stalled"), "{error}");
     drop(parent);
@@ -91,7 +92,7 @@ fn a_flood_of_traces_ends_at_its_cap() {
     let mut parent = parent.patient(Some(Duration::from_secs(60)));
     let mut talker = Recorder::new(Side::Child, true);
     (0..15).for_each(|i| talker.step("step", i, || "x".repeat(4000)));
-    let flood = ToParent::Trace(talker.take_pieces().remove(0));
+    let flood = ToParent::Trace(Events(talker.take_pieces().remove(0)));
     let sender = std::thread::spawn(move || while child.channel.send(&flood, &[]).is_ok() {});
     let error = parent.expect(Kind::NamespacesReady).unwrap_err();
     assert!(error.to_string().contains("over the cap of 67108864"), "{error}");

@@ -99,7 +99,8 @@ impl Mended {
         let told = |finding: Finding| {
             let path = self.gone.as_it_was(&finding.path);
             let message = finding.message.replace(&finding.path, &path);
-            (!self.gone.explains(&path, &message)).then_some(Finding { path, message, ..finding })
+            let advice = finding.advice.as_deref().unwrap_or_default();
+            (!self.gone.explains(&path, &[&message, advice])).then_some(Finding { path, message, ..finding })
         };
         findings.into_iter().filter_map(told).collect()
     }
@@ -130,15 +131,16 @@ impl Gone {
     }
 
     /// Whether a finding may be there only for what is gone: it is about that, about a part of it or about the very object or
-    /// array that lacks it, or says that it comes of one.
-    fn explains(&self, path: &str, message: &str) -> bool {
+    /// array that lacks it, or names what has lost a part: as the reason, or as where to mend it.
+    fn explains(&self, path: &str, texts: &[&str]) -> bool {
         let below = |path: &str, above: &str| {
             path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.0.iter().any(|(gone, _)| {
-            let names = message.split('`').skip(1).step_by(2);
-            let mut named = names.filter(|name| name.contains('.') && below(gone, name));
-            let of = gone.rfind(['.', '[']).map_or("", |end| &gone[..end]);
+            let names = texts.iter().flat_map(|text| text.split('`').skip(1).step_by(2));
+            let mut named = names.filter(|name| !name.is_empty() && (below(gone, name) || below(name, gone)));
+            let steps = steps(gone).unwrap_or_default();
+            let of = steps.iter().nth_back(1).map_or("", |(of, _)| of);
             below(path, gone) || path == of || named.next().is_some()
         })
     }
@@ -165,8 +167,8 @@ fn steps(path: &str) -> Option<Vec<(String, Step)>> {
     let mut rest = path;
     while !rest.is_empty() {
         let (step, left) = if let Some(quoted) = rest.strip_prefix("[\"") {
-            let (name, left) = quoted.split_once("\"]")?;
-            (Step::Name(name.into()), left)
+            let (name, left) = unquoted(quoted)?;
+            (Step::Name(name), left.strip_prefix(']')?)
         } else if let Some(numbered) = rest.strip_prefix('[') {
             let (index, left) = numbered.split_once(']')?;
             (Step::Index(index.parse().ok()?), left)
@@ -179,6 +181,30 @@ fn steps(path: &str) -> Option<Vec<(String, Step)>> {
         steps.push((path[..path.len() - rest.len()].to_owned(), step));
     }
     Some(steps)
+}
+
+/// A name up to its closing quote, as [`crate::error::member`] has written it, and what is behind that.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text.chars();
+    loop {
+        name.push(match rest.next()? {
+            '"' => return Some((name, rest.as_str())),
+            '\\' => match rest.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                'u' => {
+                    let (hex, left) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                    rest = left.chars();
+                    char::from_u32(u32::from_str_radix(hex, 16).ok()?)?
+                }
+                itself => itself,
+            },
+            plain => plain,
+        });
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +259,24 @@ mod tests {
         // What comes of what is gone is none.
         let finding = Finding::error(&Error::at("hostname", "it needs a uts namespace in `linux.namespaces`"));
         assert_eq!(mended.of_the_rest([finding]), []);
+    }
+
+    #[test]
+    fn a_name_of_any_characters_is_found() {
+        let name = "a\"]b\\.c\n\u{7f}\u{e9}";
+        let json = serde_json::json!({"ociVersion": "1.0.2", "annotations": {name: 5, "b": 6}});
+        let (told, mended) = read(json);
+        assert!(told.len() == 2 && mended.spec.is_some(), "{told:#?}");
+    }
+
+    #[test]
+    fn what_lacks_a_part_explains_who_names_it() {
+        let (_, mended) = read(serde_json::json!({"ociVersion": "1.0.2", "mounts": [5], "linux": {"namespaces": 5}}));
+        let told = |path, message, advice| mended.of_the_rest([Finding::warning(path, message, advice)]).len();
+        assert_eq!(told("linux.maskedPaths[0]", "nothing is mounted on /proc", "mount /proc by `mounts`"), 0);
+        assert_eq!(told("root.readonly", "it needs a mount namespace", "add one to `linux.namespaces`"), 0);
+        assert_eq!(told("hostname", "it needs a uts namespace", "see `linux.namespaces[3].path`"), 0);
+        assert_eq!(told("process.cwd", "`x` is not `absolute`", "begin with `/`"), 1);
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn of_the_host(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
     let path = format!("mounts[{i}]");
     if proc && !own_pids {
         let message = "without a pid namespace it shows the host's processes";
-        return Some(Finding::warning(path, message, "add {\"type\": \"pid\"} to linux.namespaces"));
+        return Some(Finding::warning(path, message, "add {\"type\": \"pid\"} to `linux.namespaces`"));
     }
     (bound && own_pids).then(|| {
         let message = "the host's /proc does not show the container's pid namespace";
@@ -106,7 +106,7 @@ fn needless(spec: &Spec, view: &View) -> Vec<Finding> {
             if let Some(first) = first.filter(|_| !view.covers(Path::new(top)) && view.has_rootfs()) {
                 let count = paths.iter().flatten().filter(below).count();
                 let message = format!("nothing is mounted on {top}: {count} paths below it do nothing");
-                let advice = format!("mount {top}, or leave them out");
+                let advice = format!("mount {top} by `mounts`, or leave them out");
                 findings.push(Finding::warning(format!("{property}[{first}]"), message, advice));
             }
         }

@@ -237,16 +237,16 @@ fn needs_no_mounts(
     readonly_rootfs: bool,
     findings: &mut Findings,
 ) {
+    const ADD: &str = "add {\"type\": \"mount\"} to `linux.namespaces`";
     let first =
         [("mounts", mounts.len()), ("linux.maskedPaths", masked.len()), ("linux.readonlyPaths", readonly.len())];
     if let Some((property, _)) = first.into_iter().find(|(_, count)| *count > 0) {
         let what = "`mounts`, `linux.maskedPaths` and `linux.readonlyPaths` need a mount namespace: without one they \
                     would change the host";
-        let error = Error::config(what).advise("add {\"type\": \"mount\"} to `linux.namespaces`");
-        findings.add(error.about(property));
+        findings.add(Error::config(what).advise(ADD).about(property));
     }
     if readonly_rootfs {
-        findings.add(Error::config("`root.readonly` needs a mount namespace").about("root.readonly"));
+        findings.add(Error::config("`root.readonly` needs a mount namespace").advise(ADD).about("root.readonly"));
     }
 }
 

@@ -225,7 +225,11 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
         return Err(Error::config("the file is empty"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = typed(&mut json)?;
+    let value = typed(&mut json).or_else(|error| match serde_json::from_slice::<Value>(text) {
+        // Where a name of a set belongs, what is no string is the reader's mistake in the text; the text is right.
+        Ok(whole) if error.message().contains("expected value") => typed(&whole),
+        _ => Err(error),
+    })?;
     json.end().map_err(|e| Error::config(e.to_string()))?;
     Ok(value)
 }

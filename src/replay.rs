@@ -229,7 +229,6 @@ pub fn seeds(recording: &Recording) -> Result<Vec<(&'static str, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Events;
 
     fn said(message: &ToParent, fds: Vec<FdKind>) -> Frame {
         Frame { direction: Direction::ToParent, bytes: codec::encode(message).unwrap(), fds }
@@ -241,8 +240,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_is_unpacked() {
-        let frames =
-            vec![said(&ToParent::Console, vec![FdKind::Terminal]), said(&ToParent::Ready(Events::default()), vec![])];
+        let frames = vec![said(&ToParent::Console, vec![FdKind::Terminal]), said(&ToParent::Ready, vec![])];
         assert_eq!(unpack(&pack(&frames)), frames);
     }
 
@@ -251,8 +249,8 @@ mod tests {
         let frames = [
             said(&ToParent::NamespacesReady, vec![]),
             said(&ToParent::Console, vec![FdKind::Terminal]),
-            said(&ToParent::Ready(Events::default()), vec![]),
-            said(&ToParent::Executing(Events::default()), vec![]),
+            said(&ToParent::Ready, vec![]),
+            said(&ToParent::Executing, vec![]),
         ];
         against_parent(&frames, terminal(), &mut |_, _| Ok(())).unwrap();
     }
@@ -261,7 +259,7 @@ mod tests {
     fn a_listener_is_checked() {
         let listened = |kind| {
             let fds = vec![kind];
-            let frames = [said(&ToParent::Executing(Events::default()), vec![]), said(&ToParent::Listener, fds)];
+            let frames = [said(&ToParent::Executing, vec![]), said(&ToParent::Listener, fds)];
             against_parent(&frames, Sequence::start(true), &mut |_, _| Ok(()))
         };
         listened(FdKind::Listener).unwrap();

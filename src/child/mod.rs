@@ -36,7 +36,7 @@ use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ChildSession;
-use crate::protocol::{Kind, ToParent};
+use crate::protocol::{Kind, Said};
 pub(crate) use attach::Places;
 pub(crate) use filesystem::with_mode_of_covered;
 pub(crate) use identity::DEFAULT_PATH;
@@ -102,7 +102,7 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let start = identity::become_user(session, &plan, terminal, filter)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
-    session.say(ToParent::Ready)?;
+    session.say(Said::Ready)?;
     start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
 }
 
@@ -130,7 +130,7 @@ fn build(
     if plan.shape.hooks {
         session.recorder.doing("hooks");
         let shown = root.show_host(session, &mut slots, container, proc)?;
-        session.say(ToParent::RootfsReady)?;
+        session.say(Said::RootfsReady)?;
         session.expect(Kind::HooksDone)?;
         run_create_container_hooks(container, proc, output)?;
         if shown {

@@ -20,7 +20,7 @@ use crate::plan::ChildPlan;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
-use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
+use crate::protocol::{Kind, ProtocolError, Said, ToChild};
 
 /// What the last steps need that was had earlier.
 pub(super) struct Last {
@@ -100,7 +100,7 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
     session.recorder.doing("execve");
     await_terminal_size(session, plan);
     sys::exec::reset_signals();
-    session.say(ToParent::Executing)?;
+    session.say(Said::Executing)?;
     // The filter comes last of all, so that it need allow nothing but execve.
     session.recorder.doing("seccomp filter");
     match (&start.filter, last.messenger) {

@@ -140,14 +140,13 @@ impl TraceFile {
 impl Sinks {
     /// Writes a command's events. Returns the file of the failure, if there is one.
     fn write(self, command: &str, id: &str, recorder: &mut Recorder, failed: bool) -> Result<Option<PathBuf>> {
-        let on_error = self.on_error.filter(|_| failed);
-        if self.files.is_empty() && on_error.is_none() && !debugs() {
-            return Ok(None);
-        }
         if debugs() {
             recorder.events().iter().for_each(|event| log::debug!("{}", plain(event)));
         }
-        let dropped = recorder.dropped();
+        let on_error = self.on_error.filter(|_| failed);
+        if self.files.is_empty() && on_error.is_none() {
+            return Ok(None);
+        }
         let lines = recorder.take_lines()?;
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let header = Header {
@@ -157,7 +156,7 @@ impl Sinks {
             at_us: lines.first_at_us().unwrap_or(0),
             time: now.clone(),
             program: concat!("tandem ", env!("CARGO_PKG_VERSION")).into(),
-            dropped,
+            dropped: recorder.dropped(),
         };
         let mut text = Vec::new();
         lines::append(&mut text, &header)?;

@@ -51,7 +51,7 @@ impl MountPlan {
             fs.superblock.iter().filter(is_new).for_each(|word| words.add(&[word]));
             for (key, value) in &fs.data {
                 match value {
-                    Some(value) => words.add(&[key, "=", if is_secret(key) { "(left out)" } else { value }]),
+                    Some(value) => words.add(&[key, "=", shown(key, value)]),
                     None if is_new(&key) => words.add(&[key]),
                     None => {}
                 }
@@ -74,20 +74,20 @@ impl Words {
     }
 }
 
-/// Whether an option of a file system has a value that may be a password (mount.cifs(8), ceph's `secret`).
-fn is_secret(key: &str) -> bool {
+/// The value of a file system's option, unless it may be a password (mount.cifs(8), ceph's `secret`).
+fn shown<'a>(key: &str, value: &'a str) -> &'a str {
     let has = |word: &str| key.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    ["pass", "secret", "cred", "key"].into_iter().any(has)
+    if ["pass", "secret", "cred", "key"].into_iter().any(has) { "(left out)" } else { value }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_secret;
+    use super::shown;
 
     #[test]
     fn a_password_is_left_out() {
         let secrets = ["password", "pass", "PASSWORD2", "secretfile", "credentials", "key"];
-        assert!(secrets.into_iter().all(is_secret));
-        assert!(!["size", "ro", "pas", ""].into_iter().any(is_secret));
+        assert!(secrets.into_iter().all(|key| shown(key, "abc") == "(left out)"));
+        assert!(["size", "ro", "pas", ""].into_iter().all(|key| shown(key, "abc") == "abc"));
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Book {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) count: usize,
+    /// What they take here, in bytes.
+    pub(super) size: usize,
     /// When the first of them began, and whose it is.
     pub(super) first: Option<(u64, i32)>,
 }
@@ -54,9 +56,10 @@ impl Book {
             Book::Encoded(log) => {
                 log::decoded(events).try_for_each(|event| seen.look(&event?, side))?;
                 log.extend(events, seen.count as u64);
+                seen.size = events.len();
             }
             Book::Lines(lines) => {
-                let before = lines.count();
+                let (before, size) = (lines.count(), lines.size());
                 let mut take = |event: Result<Event<&str>, ProtocolError>| {
                     let event = event?;
                     seen.look(&event, side)?;
@@ -64,6 +67,7 @@ impl Book {
                 };
                 let taken = log::decoded(events).try_for_each(&mut take);
                 taken.inspect_err(|_| lines.truncate(before))?;
+                seen.size = lines.size() - size;
             }
         }
         Ok(seen)

@@ -157,7 +157,8 @@ impl Witness {
     ) {
         let Witness { side, pid, .. } = self;
         let About { object, mechanism, why, detail } = about;
-        let (object, mechanism, why, detail) = (&*capped(object), &*mechanism, &*capped(why), &*capped(detail));
+        let texts = [object, mechanism, why, detail].map(capped);
+        let [object, mechanism, why, detail] = texts.each_ref().map(|text| &**text);
         book.push(&Event { at_us, took_us, side, pid, event, name, object, mechanism, why, detail, fds });
     }
 }
@@ -201,7 +202,9 @@ impl Recorder {
 
     /// The same, whose events are lines at once: all of them go to a file, and nobody else asks.
     pub fn in_lines(self) -> Recorder {
-        journal::turn_on(self.witness, true);
+        if self.on {
+            journal::turn_on(self.witness, true);
+        }
         Recorder { book: Book::Lines(Lines::with_room()), ..self }
     }
 
@@ -233,6 +236,7 @@ impl Recorder {
         fds: Vec<i32>,
     ) {
         if self.on {
+            self.collect();
             let at_us = self.now();
             self.witness.note(&mut self.book, sort, name, (at_us, 0), about().into(), fds);
         }
@@ -284,6 +288,7 @@ impl Recorder {
     fn timed<'a, A: Into<About<'a>>>(&mut self, sort: Sort, name: &'static str, since: u64, about: impl FnOnce() -> A) {
         if self.on {
             let took_us = self.now().saturating_sub(since);
+            self.collect();
             self.witness.note(&mut self.book, sort, name, (since, took_us), about().into(), vec![]);
         }
     }
@@ -293,13 +298,11 @@ impl Recorder {
         self.other_began = self.on.then(|| self.now());
     }
 
-    /// Takes over what the other side recorded, as its encoding. Returns about how many bytes it takes here.
+    /// Takes over what the other side recorded, as its encoding. Returns how many bytes it takes here.
     ///
     /// # Errors
     /// Bytes that are no events, or one that is not the other side's.
     pub fn absorb(&mut self, others: &[u8]) -> Result<usize, ProtocolError> {
-        /// The names in a line, its numbers, and its place in the index.
-        const LINE: usize = 192;
         if !self.on {
             return Ok(others.len());
         }
@@ -314,7 +317,7 @@ impl Recorder {
             let time = (since, at_us.saturating_sub(since));
             other.note(&mut self.book, Sort::Step, "start", time, about, vec![]);
         }
-        Ok(others.len() + seen.count * LINE)
+        Ok(seen.size)
     }
 
     /// All events by time, unless they are lines.
@@ -358,7 +361,7 @@ impl Recorder {
         }
     }
 
-    /// How many events were dropped, being the oldest of too many.
+    /// How many events were dropped, being the oldest of too many. Asked for last: what is taken over may be too much.
     pub fn dropped(&self) -> u64 {
         self.book.log().map_or(0, Log::dropped)
     }
@@ -377,6 +380,20 @@ mod tests {
         let dropped = usize::try_from(recorder.dropped()).unwrap();
         assert_eq!(kept, (dropped..all).map(|i| format!("{i:04000}")).collect::<Vec<_>>());
         assert!((RING / 2..=RING).contains(&(kept.len() * 4000)), "{}", kept.len());
+    }
+
+    #[test]
+    fn what_was_noted_further_down_is_as_old_as_it_is() {
+        let mut recorder = Recorder::new(Side::Parent, true).ring();
+        (0..20).for_each(|i| journal::step("noted", i, || "x".repeat(4000)));
+        let all = RING / 4000;
+        (0..all).for_each(|_| recorder.step("step", 99, || "x".repeat(4000)));
+        let lines = recorder.take_lines().unwrap();
+        let mut text = vec![];
+        let count = lines.count();
+        lines.write_to(&mut text);
+        assert!(!String::from_utf8(text).unwrap().contains("noted"), "the oldest go first");
+        assert_eq!(recorder.dropped() as usize + count, all + 20);
     }
 
     #[test]

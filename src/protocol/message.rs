@@ -42,7 +42,7 @@ pub enum ToChild {
     },
     /// On the socket of [`ToChild::Release`]: execute the payload.
     Start {
-        /// Whether to report [`ToParent::Trace`].
+        /// Whether to report what it does.
         trace: bool,
     },
     /// Stop: the parent failed.
@@ -65,19 +65,42 @@ pub enum ToParent {
     /// All namespaces are joined or made.
     NamespacesReady,
     /// The root file system is mounted and not yet pivoted to: hooks of the runtime namespace may run.
-    RootfsReady(Events),
+    RootfsReady,
     /// The master side of the container's terminal rides along.
     Console,
     /// Everything is set up; only the payload is missing.
-    Ready(Events),
+    Ready,
     /// The payload is about to be executed; end of file after it means that it was.
-    Executing(Events),
+    Executing,
     /// The filter is loaded: its listener rides along.
     Listener,
     /// A step failed. The child ends.
     Failed(Error),
     /// What the child did since it last said so. Where it is too much for the next message, and before a failure.
     Trace(Events),
+    /// A message with what the child did up to it. Only when tracing.
+    Traced(Said, Events),
+}
+
+/// A message that the parent waits for, and that carries nothing but events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Said {
+    /// [`ToParent::RootfsReady`].
+    RootfsReady,
+    /// [`ToParent::Ready`].
+    Ready,
+    /// [`ToParent::Executing`].
+    Executing,
+}
+
+impl From<Said> for ToParent {
+    fn from(said: Said) -> ToParent {
+        match said {
+            Said::RootfsReady => ToParent::RootfsReady,
+            Said::Ready => ToParent::Ready,
+            Said::Executing => ToParent::Executing,
+        }
+    }
 }
 
 /// Events of a trace, encoded, one behind the other; none when not tracing.
@@ -192,10 +215,10 @@ impl Wire for ToParent {
             ToParent::UsernsCreated => Kind::UsernsCreated,
             ToParent::Forked { .. } => Kind::Forked,
             ToParent::NamespacesReady => Kind::NamespacesReady,
-            ToParent::RootfsReady(_) => Kind::RootfsReady,
+            ToParent::RootfsReady | ToParent::Traced(Said::RootfsReady, _) => Kind::RootfsReady,
             ToParent::Console => Kind::Console,
-            ToParent::Ready(_) => Kind::Ready,
-            ToParent::Executing(_) => Kind::Executing,
+            ToParent::Ready | ToParent::Traced(Said::Ready, _) => Kind::Ready,
+            ToParent::Executing | ToParent::Traced(Said::Executing, _) => Kind::Executing,
             ToParent::Listener => Kind::Listener,
             ToParent::Failed(_) => Kind::Failed,
             ToParent::Trace(_) => Kind::Trace,
@@ -212,9 +235,7 @@ impl Wire for ToParent {
 
     fn take_events(&mut self) -> Events {
         match self {
-            ToParent::RootfsReady(events) | ToParent::Ready(events) | ToParent::Executing(events) => {
-                std::mem::take(events)
-            }
+            ToParent::Traced(_, events) => std::mem::take(events),
             _ => Events::default(),
         }
     }
@@ -278,10 +299,11 @@ pub(crate) mod tests {
             Just(ToParent::UsernsCreated),
             any::<i32>().prop_map(|pid| ToParent::Forked { pid }),
             Just(ToParent::NamespacesReady),
-            any_events().prop_map(ToParent::RootfsReady),
+            Just(ToParent::RootfsReady),
             Just(ToParent::Console),
-            any_events().prop_map(ToParent::Ready),
-            any_events().prop_map(ToParent::Executing),
+            Just(ToParent::Ready),
+            Just(ToParent::Executing),
+            any_events().prop_map(|events| ToParent::Traced(Said::Executing, events)),
             Just(ToParent::Listener),
             any_error().prop_map(ToParent::Failed),
             any_events().prop_map(ToParent::Trace),

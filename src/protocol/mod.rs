@@ -17,7 +17,7 @@ pub mod recording;
 pub mod sequence;
 pub mod session;
 
-pub use message::{Events, Part, Slot, ToChild, ToParent};
+pub use message::{Events, Part, Said, Slot, ToChild, ToParent};
 pub use sequence::{Kind, Shape};
 pub use session::{ChildSession, ParentSession, Session};
 

@@ -23,7 +23,7 @@ use crate::sys::seccomp;
 pub const VARIABLE: &str = "TANDEM_RECORD";
 
 /// The version of the lines; a reader refuses another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What an fd was open on: as much as a stand-in needs to be the same to who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -187,7 +187,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let by = Instant::now().checked_add(PATIENCE);
         while by.is_some_and(|by| Instant::now() < by) && self.channel.readable_by(by).unwrap_or(false) {
-            let Ok(Received::Message(message, ..)) = self.channel.receive::<In>() else { return None };
+            let Ok(Received::Message(message, ..)) = self.receive() else { return None };
             match self.sort_out(message) {
                 Err(error) if self.failure_came => return Some(error),
                 Err(_) => return None,
@@ -211,7 +211,7 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         if !self.channel.readable_by(self.deadline())? {
             return Err(self.stalled(format!("{WAIT} {awaited}")));
         }
-        let Received::Message(message, ..) = self.channel.receive::<In>()? else {
+        let Received::Message(message, ..) = self.receive()? else {
             return Err(ProtocolError::EarlyEof { expected: awaited.into() }.into());
         };
         match self.sort_out(message)? {
@@ -221,6 +221,15 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
                 Err(ProtocolError::OutOfOrder { expected, got }.into())
             }
         }
+    }
+
+    /// Takes what comes, and at once what rides along: of what is out of order too.
+    fn receive(&mut self) -> Result<Received<In>> {
+        let mut received = self.channel.receive::<In>()?;
+        if let Received::Message(message, ..) = &mut received {
+            self.absorb(&message.take_events())?;
+        }
+        Ok(received)
     }
 
     /// Takes a trace over, and gives any other message back.
@@ -265,12 +274,11 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
                 self.recorder.failed(WAIT, since, &stalled, || awaited.to_owned());
                 return stalled;
             }
-            let Received::Message(message, fds, _) = self.channel.receive::<In>()? else {
+            let Received::Message(message, fds, _) = self.receive()? else {
                 return Ok(None);
             };
             self.advance(self.receives, message.kind(), message.is_last())?;
-            let Some(mut message) = self.sort_out(message)? else { continue };
-            self.absorb(&message.take_events())?;
+            let Some(message) = self.sort_out(message)? else { continue };
             if self.recorder.is_on() {
                 let numbers = fds.iter().map(AsRawFd::as_raw_fd).collect();
                 self.recorder.message(Sort::Receive, message.kind().name(), || message.summary(), numbers);

@@ -81,10 +81,10 @@ fn message(what: &str, forked: i32) -> ToParent {
     match what {
         "UsernsCreated" => ToParent::UsernsCreated,
         "NamespacesReady" => ToParent::NamespacesReady,
-        "RootfsReady" => ToParent::RootfsReady(Events::default()),
+        "RootfsReady" => ToParent::RootfsReady,
         "Console" => ToParent::Console,
-        "Ready" => ToParent::Ready(Events::default()),
-        "Executing" => ToParent::Executing(Events::default()),
+        "Ready" => ToParent::Ready,
+        "Executing" => ToParent::Executing,
         "Listener" => ToParent::Listener,
         "Trace" => ToParent::Trace(Events::default()),
         "Forked" => ToParent::Forked { pid: 1 },

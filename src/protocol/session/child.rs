@@ -8,7 +8,7 @@ use crate::protocol::ProtocolError;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::{self, PAYLOAD_CAP};
 use crate::protocol::event::Recorder;
-use crate::protocol::message::{Events, ToChild, ToParent};
+use crate::protocol::message::{Events, Said, ToChild, ToParent};
 use crate::protocol::sequence::{Direction, Kind, Sequence, Shape};
 
 impl ChildSession {
@@ -64,18 +64,21 @@ impl ChildSession {
         Ok(Channel::from_socket(socket))
     }
 
-    /// Sends a message with all that was recorded, itself included: no frame more, for which the parent would wake.
+    /// Sends a message, and when tracing with all that was recorded, itself included: no frame more, for which the parent
+    /// would wake.
     ///
     /// # Errors
     /// As [`Session::send`].
-    pub fn say(&mut self, message: fn(Events) -> ToParent) -> Result<()> {
+    pub fn say(&mut self, said: Said) -> Result<()> {
+        if !self.recorder.is_on() {
+            return self.send(said.into(), &[]);
+        }
         if self.recorder.fills_a_frame() {
             self.flush_trace()?;
         }
-        let empty = message(Events::default());
-        self.announce(&empty, &[])?;
-        let events = self.recorder.take_pieces().concat();
-        self.deliver(self.deadline(), &message(Events(events)), &[])
+        self.announce(&said.into(), &[])?;
+        let events = Events(self.recorder.take_pieces().concat());
+        self.deliver(self.deadline(), &ToParent::Traced(said, events), &[])
     }
 
     /// Sends what was recorded since the last time. Nothing when not tracing.

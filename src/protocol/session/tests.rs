@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::super::channel::Channel;
 use super::super::event::{Recorder, Side};
-use super::super::message::{Events, ToChild, ToParent};
+use super::super::message::{Events, Said, ToChild, ToParent};
 use super::super::sequence::{Kind, Sequence, Shape};
 use super::{ChildSession, ParentSession};
 use crate::error::Error;
@@ -42,7 +42,7 @@ fn a_failure_of_the_child_is_the_parents_error_word_for_word() {
 fn a_child_that_skips_a_step_is_refused() {
     let (mut parent, child) = pair(Shape { terminal: true, ..Shape::default() });
     child.channel.send(&ToParent::NamespacesReady, &[]).unwrap();
-    child.channel.send(&ToParent::Ready(Events::default()), &[]).unwrap();
+    child.channel.send(&ToParent::Ready, &[]).unwrap();
     parent.expect(Kind::NamespacesReady).unwrap();
     let error = parent.expect(Kind::Console).unwrap_err();
     assert_eq!(error.to_string(), "sync protocol: expected Console, got Ready");
@@ -98,6 +98,26 @@ fn a_flood_of_traces_ends_at_its_cap() {
     assert!(error.to_string().contains("over the cap of 67108864"), "{error}");
     drop(parent);
     sender.join().unwrap();
+}
+
+#[test]
+fn events_that_ride_along_are_looked_at() {
+    let piece = |side| {
+        let mut talker = Recorder::new(side, true);
+        talker.step("step", 1, String::new);
+        talker.take_pieces().remove(0)
+    };
+    let told = |events: Vec<u8>| {
+        let (mut parent, child) = pair(Shape::default());
+        parent.recorder = Recorder::new(Side::Parent, true).in_lines();
+        child.channel.send(&ToParent::NamespacesReady, &[]).unwrap();
+        child.channel.send(&ToParent::Traced(Said::Ready, Events(events)), &[]).unwrap();
+        parent.expect(Kind::NamespacesReady).unwrap();
+        parent.expect(Kind::Ready).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(told(piece(Side::Child)), Ok(()));
+    assert!(told(piece(Side::Parent)).unwrap_err().contains("its trace tells of this side"));
+    assert!(told(vec![255; 9]).unwrap_err().contains("malformed frame"));
 }
 
 #[test]

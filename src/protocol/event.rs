@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::about::About;
 use super::book::Book;
 use super::codec::PART_SIZE;
 use super::lines::Lines;
@@ -78,54 +79,6 @@ pub enum Sort {
     Error,
     /// The kernel refused a call, and whoever made it went on: by a fallback, by leaving it out, or to an error.
     Refused,
-}
-
-/// The texts of an event. Made only when something records.
-#[derive(Debug, Default)]
-pub struct About<'a> {
-    object: Cow<'a, str>,
-    mechanism: Cow<'a, str>,
-    why: Cow<'a, str>,
-    detail: Cow<'a, str>,
-}
-
-impl<'a> About<'a> {
-    /// About a path, a mount, a hook.
-    pub fn object(object: impl Into<Cow<'a, str>>) -> About<'a> {
-        About { object: object.into(), ..About::default() }
-    }
-
-    /// By this call or in this way.
-    pub fn by(self, mechanism: impl Into<Cow<'a, str>>) -> About<'a> {
-        About { mechanism: mechanism.into(), ..self }
-    }
-
-    /// For this reason.
-    pub fn why(self, why: impl Into<Cow<'a, str>>) -> About<'a> {
-        About { why: why.into(), ..self }
-    }
-
-    /// And what else there is to say.
-    pub fn with(self, detail: impl Into<Cow<'a, str>>) -> About<'a> {
-        About { detail: detail.into(), ..self }
-    }
-
-    /// It failed: what was said of it gives way to the error and to what the user can do.
-    pub(super) fn failed(self, error: &Error) -> About<'a> {
-        self.with(error.message()).why(error.advice().unwrap_or_default().to_owned())
-    }
-}
-
-impl From<String> for About<'_> {
-    fn from(detail: String) -> Self {
-        About::default().with(detail)
-    }
-}
-
-impl<'a> From<&'a str> for About<'a> {
-    fn from(detail: &'a str) -> Self {
-        About::default().with(detail)
-    }
 }
 
 /// Who sees an event, and what to add to its clock to give the host's: a time namespace shifts CLOCK_MONOTONIC.

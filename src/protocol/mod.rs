@@ -5,6 +5,7 @@
 //! Nothing here knows what a container is. Everything here takes hostile input: any frame may come from a container
 //! that took over its own setup process.
 
+mod about;
 mod book;
 pub mod channel;
 pub mod codec;

@@ -86,7 +86,7 @@ pub fn against_parent(frames: &[Frame], sequence: Sequence, watch: &mut Watch<'_
                 played.send_raw(&frame.bytes, &borrowed(&fds))?;
                 drop(fds);
                 if kind_of(frame) == Some(Kind::Trace) {
-                    session.expect_trace()?;
+                    session.take_traces()?;
                     continue;
                 }
                 let (message, fds) = session.expect_next()?;

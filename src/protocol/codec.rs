@@ -51,10 +51,8 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, ProtocolError> {
 /// # Errors
 /// [`ProtocolError::PayloadTooBig`] over [`PAYLOAD_CAP`].
 pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, ProtocolError> {
-    let bytes = bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(|e| {
-        // The types are ours and hold nothing that bincode refuses; still no panic.
-        ProtocolError::Malformed(e.to_string())
-    })?;
+    let mut bytes = vec![];
+    append(&mut bytes, value)?;
     if bytes.len() > PAYLOAD_CAP { Err(ProtocolError::PayloadTooBig(bytes.len())) } else { Ok(bytes) }
 }
 
@@ -63,9 +61,9 @@ pub fn encode_payload<T: Serialize>(value: &T) -> Result<Vec<u8>, ProtocolError>
 /// # Errors
 /// It can't be encoded.
 pub(super) fn append<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), ProtocolError> {
-    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
-        .map(drop)
-        .map_err(|e| ProtocolError::Malformed(e.to_string()))
+    // The types are ours and hold nothing that bincode refuses; still no panic.
+    let written = bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard());
+    written.map(drop).map_err(|e| ProtocolError::Malformed(e.to_string()))
 }
 
 /// The value that the bytes begin with, which may borrow of them, and how many it takes.

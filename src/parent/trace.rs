@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
@@ -125,13 +124,10 @@ impl TraceFile {
         let open = |path: PathBuf| Ok((append(&path).context(|| writing(&path))?, path));
         let files = paths.into_iter().map(open).collect::<Result<_>>()?;
         let on_error = self.on_error.as_ref().filter(|_| rings).map(|dir| {
+            make_dir(dir)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let open = || rustix::fs::open(dir, flags, Mode::empty());
-            let opened = match open() {
-                Err(Errno::NOENT) => make_dir(dir).map(|()| open())?,
-                opened => opened,
-            };
-            Ok::<_, Error>((opened.context(|| writing(dir))?, dir.clone()))
+            let fd = rustix::fs::open(dir, flags, Mode::empty()).context(|| writing(dir))?;
+            Ok::<_, Error>((fd, dir.clone()))
         });
         Ok(Sinks { files, on_error: on_error.transpose()? })
     }

@@ -49,13 +49,8 @@ impl MountPlan {
             // A read-only file system is so in its superblock too; once is enough to read.
             let is_new = |word: &&String| attr::words(self.attrs.set).all(|other| other != *word);
             fs.superblock.iter().filter(is_new).for_each(|word| words.add(&[word]));
-            for (key, value) in &fs.data {
-                match value {
-                    Some(value) => words.add(&[key, "=", shown(key, value)]),
-                    None if is_new(&key) => words.add(&[key]),
-                    None => {}
-                }
-            }
+            let data = fs.data.iter().filter(|(key, value)| value.is_some() || is_new(&key));
+            data.for_each(|(key, value)| words.add_option(key, value.as_deref()));
         }
         words
     }
@@ -72,22 +67,37 @@ impl Words {
         }
         pieces.iter().for_each(|piece| self.0.push_str(piece));
     }
-}
 
-/// The value of a file system's option, unless it may be a password (mount.cifs(8), ceph's `secret`).
-fn shown<'a>(key: &str, value: &'a str) -> &'a str {
-    let has = |word: &str| key.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    if ["pass", "secret", "cred", "key"].into_iter().any(has) { "(left out)" } else { value }
+    /// Adds an option of a file system, without the value of one that may be a password (mount.cifs(8), ceph's `secret`).
+    fn add_option(&mut self, key: &str, value: Option<&str>) {
+        let Some(value) = value else { return self.add(&[key]) };
+        let key_has =
+            |word: &str| key.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+        let is_secret = ["pass", "secret", "cred", "key"].into_iter().any(key_has);
+        self.add(&[key, "=", if is_secret { "(left out)" } else { value }]);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::Words;
 
     #[test]
     fn a_password_is_left_out() {
-        let secrets = ["password", "pass", "PASSWORD2", "secretfile", "credentials", "key"];
-        assert!(secrets.into_iter().all(|key| shown(key, "abc") == "(left out)"));
-        assert!(["size", "ro", "pas", ""].into_iter().all(|key| shown(key, "abc") == "abc"));
+        for (option, shown) in [
+            ("password=abc", "password=(left out)"),
+            ("pass=a=b", "pass=(left out)"),
+            ("PASSWORD2=abc", "PASSWORD2=(left out)"),
+            ("secretfile=/x", "secretfile=(left out)"),
+            ("credentials=/x", "credentials=(left out)"),
+            ("key=abc", "key=(left out)"),
+            ("size=4m", "size=4m"),
+            ("ro", "ro"),
+        ] {
+            let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+            let mut words = Words(String::new());
+            words.add_option(key, value);
+            assert_eq!(words.0, shown);
+        }
     }
 }

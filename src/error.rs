@@ -150,18 +150,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, link) in self.chain.iter().rev().enumerate() {
-            // One line, whatever a path or the kernel's log held.
-            let link = link.replace(['\n', '\r'], " ");
             if i > 0 {
                 f.write_str(": ")?;
             }
-            f.write_str(&link)?;
+            f.write_str(&one_line(link))?;
         }
-        if let Some(errno) = self.errno {
-            write!(f, ": {}", strerror(errno))?;
+        // Not where they are said already, in the spelling of [`in_lower_case`].
+        let words = self.errno.map(strerror).filter(|words| !self.chain[0].ends_with(&words.to_lowercase()));
+        if let Some(words) = words {
+            write!(f, ": {words}")?;
         }
         if let Some(advice) = &self.advice {
-            write!(f, " ({advice})")?;
+            write!(f, " ({})", one_line(advice))?;
         }
         Ok(())
     }
@@ -174,6 +174,30 @@ impl std::error::Error for Error {}
 fn strerror(errno: i32) -> String {
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// An errno's text as Go's programs have it. Docker's client looks for that one, and minds the case, where it is to tell what became
+/// of a program: everywhere else the C library's is right.
+pub(crate) fn in_lower_case(errno: Errno) -> String {
+    strerror(errno.raw_os_error()).to_lowercase()
+}
+
+/// A text as it may be shown on a terminal and written to a log: on one line, and with no character that either would take
+/// for a command, whatever a path of the image, an argument or the kernel's log held.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => line.push(' '),
+            // Those that turn the direction of what follows change what is read as well.
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                line.extend(c.escape_unicode())
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 /// Cuts a text that is longer than `cap` bytes, between two characters; what is cut ends in `…`.
@@ -239,6 +263,22 @@ mod tests {
     fn is_one_line_whatever_it_holds() {
         let error = Error::config("bad\npath").advise("rename it");
         assert_eq!(error.to_string(), "bad path (rename it)");
+    }
+
+    #[test]
+    fn is_shown_without_a_command_to_the_terminal() {
+        let error =
+            Error::config("`a\u{1b}[2Jb\u{9b}c\u{202e}d\u{7f}`").context("x\ty").advise("not\u{7}\u{1b}]0;e\nf");
+        let shown = r"x\ty: `a\u{1b}[2Jb\u{9b}c\u{202e}d\u{7f}` (not\u{7}\u{1b}]0;e f)";
+        assert_eq!(error.to_string(), shown);
+        assert_eq!(one_line("`ä 日本` ☃"), "`ä 日本` ☃");
+    }
+
+    #[test]
+    fn the_systems_words_are_there_once() {
+        let error = Error::call(format!("execve `/x`: {}", in_lower_case(Errno::NOENT)), Errno::NOENT);
+        assert_eq!(error.to_string(), "execve `/x`: no such file or directory");
+        assert_eq!(error.errno(), Some(Errno::NOENT));
     }
 
     #[test]

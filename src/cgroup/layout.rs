@@ -39,7 +39,7 @@ impl Layout {
         match self {
             Layout::V1 | Layout::Hybrid => "only root can make one in v1 hierarchies; see `tandem doctor`",
             Layout::V2 => {
-                "this user can make none here: --systemd-cgroup in a systemd session has one made; see `tandem doctor`"
+                "this user can make none here: tandem's --systemd-cgroup in a systemd session has one made; see `tandem doctor`"
             }
             Layout::None => "no cgroup hierarchies are mounted here",
         }

@@ -138,9 +138,8 @@ impl Cgroup {
             (tolerance, cgroup.dirs.is_empty(), cgroup.refused.first())
         {
             let error = error.clone().context("make the cgroup");
-            return Err(
-                error.advise("without `linux.cgroupsPath`, or with --rootless=true, the container does without")
-            );
+            return Err(error
+                .advise("without `linux.cgroupsPath`, or with tandem's --rootless=true, the container does without"));
         }
         if !fresh && cgroup.is_frozen()? {
             let path = record.dirs.first().map(RecordDir::full_path).unwrap_or_default();

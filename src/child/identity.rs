@@ -11,7 +11,7 @@ use crate::kernel::rustix::process::{Gid, Uid};
 
 use super::terminal::Terminal;
 use super::{ChildSession, capabilities};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, in_lower_case};
 use crate::kernel::sys;
 use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, UserPlan, capability_names};
@@ -103,7 +103,8 @@ fn own_session(terminal: Option<Terminal>) -> Result<()> {
 }
 
 fn enter(cwd: &str) -> Result<()> {
-    rustix::process::chdir(cwd).context(|| format!("chdir to the working directory `{cwd}`"))
+    rustix::process::chdir(cwd)
+        .map_err(|e| Error::call(format!("chdir to the working directory `{cwd}`: {}", in_lower_case(e)), e))
 }
 
 /// A working directory that is outside the root, as `/proc/self/fd/7` of a leaked fd would be, has no path: getcwd(2)
@@ -177,22 +178,14 @@ fn home(uid: u32) -> Option<String> {
 /// How much of a PATH an error tells, in bytes.
 const PATH_SHOWN: usize = 256;
 
-/// Finds the program as the user that will run it. The words of the errors are those that engines match on.
+/// Finds the program as the user that will run it.
 fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
-    if name.is_empty() {
-        return Err(Error::call("cannot find `` in $PATH", Errno::NOENT));
-    }
     if name.contains('/') {
-        return check_program(Path::new(name)).map_err(|errno| match errno {
-            Errno::NOENT => Error::call(format!("executable file `{name}` not found"), errno),
-            Errno::ISDIR => Error::call(format!("the path `{name}` is not a regular file"), Errno::ACCESS),
-            Errno::ACCESS => Error::call(format!("the path `{name}` is not executable"), errno),
-            errno => Error::call(format!("open executable `{name}`"), errno),
-        });
+        return check_program(Path::new(name)).map_err(|errno| not_executable(name, errno));
     }
     let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let mut refused = None;
-    for dir in path.split(':') {
+    for dir in path.split(':').filter(|_| !name.is_empty()) {
         let candidate = Path::new(if dir.is_empty() { "." } else { dir }).join(name);
         match check_program(&candidate) {
             Ok(program) => return Ok(program),
@@ -201,20 +194,43 @@ fn find_program(name: &str, env: &[String]) -> Result<PathBuf> {
         }
     }
     Err(match refused {
-        Some(path) => Error::call(format!("the path `{}` is not executable", path.display()), Errno::ACCESS),
-        None => {
-            let mut path = path.to_owned();
-            crate::error::shorten(&mut path, PATH_SHOWN);
-            let error = Error::call(format!("executable file `{name}` not found in $PATH"), Errno::NOENT);
-            error.advise(format!("PATH is `{path}`: name the program with its directory, or set PATH in process.env"))
-        }
+        Some(path) => not_executable(&path.display().to_string(), Errno::ACCESS),
+        None => not_in_path(name, path),
     })
+}
+
+fn not_in_path(name: &str, path: &str) -> Error {
+    let error = Error::call(format!("exec `{name}`: executable file not found in $PATH"), Errno::NOENT);
+    let mut path = path.to_owned();
+    crate::error::shorten(&mut path, PATH_SHOWN);
+    // A directory of that name would be read as the error.
+    let lower = path.to_lowercase();
+    if ["permission denied", "operation not permitted", "is a directory"].iter().any(|words| lower.contains(words)) {
+        return error;
+    }
+    error.advise(format!("PATH is `{path}`: name the program with its directory, or set PATH in process.env"))
+}
+
+/// Why a file is no program, in words by which engines know what to make of it. Docker's client minds the case: 127 for
+/// `executable file not found`, 126 for `permission denied`. Podman does not, has 126 for `permission denied` anywhere, and
+/// else 127 for `no such file or directory`.
+fn not_executable(name: &str, errno: Errno) -> Error {
+    let found = |how: &str| format!("exec `{name}`: {how}");
+    match errno {
+        Errno::ISDIR => Error::call(found("permission denied"), errno),
+        Errno::ACCESS => Error::call(found("permission denied"), errno)
+            .advise("a program is a regular file that the process's user may execute, on a mount without `noexec`"),
+        Errno::NOTDIR => Error::call(found("executable file not found"), Errno::NOENT)
+            .advise("what its path has for a directory is a file"),
+        errno => Error::call(found("executable file not found"), errno),
+    }
 }
 
 fn check_program(path: &Path) -> Result<PathBuf, Errno> {
     let stat = rustix::fs::stat(path)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => rustix::fs::access(path, Access::EXEC_OK).map(|()| path.to_owned()),
-        _ => Err(Errno::ISDIR),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::ACCESS),
     }
 }

@@ -76,15 +76,9 @@ fn above_own(limit: &RlimitPlan) -> String {
     let needs = "only CAP_SYS_RESOURCE raises that";
     match sys::process::rlimit(limit.resource) {
         Ok((_, hard)) => {
-            let name = limit.name.trim_start_matches("RLIMIT_").to_ascii_lowercase();
-            // podman 4.3 does not lower its own to what it may have, not even for `--ulimit host`.
-            let raised = match limit.name.as_str() {
-                "RLIMIT_NOFILE" | "RLIMIT_NPROC" => "; it raises nofile and nproc by itself: name both",
-                _ => "",
-            };
             format!(
-                "the runtime's own hard limit is {hard}, and {needs}; ask for no more, with podman by --ulimit \
-                 {name}={hard}:{hard}{raised}"
+                "the runtime's own hard limit is {hard}, and {needs}; ask for no more in `process.rlimits`, for which engines have \
+                 options and defaults, or raise the limit of what calls the runtime"
             )
         }
         Err(_) => format!("it is above the runtime's own hard limit, and {needs}"),
@@ -97,7 +91,7 @@ fn new_keyring(name: &str) -> Result<()> {
         // A kernel without keyrings has none to protect.
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(errno) => Err(Error::call(format!("join the session keyring `{name}`"), errno)
-            .advise("--no-new-keyring keeps the caller's")),
+            .advise("tandem's --no-new-keyring keeps the caller's")),
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn pivot(to: &OwnedFd, old_root: Option<OwnedFd>) -> Result<()> {
     rustix::process::fchdir(to).context(|| "fchdir to the root")?;
     // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
     rustix::process::pivot_root(".", ".").context(|| "pivot_root").map_err(|e| match e.errno() {
-        Some(Errno::INVAL) => e.advise("if the root is on a ramfs, use --no-pivot"),
+        Some(Errno::INVAL) => e.advise("if the root is on a ramfs, use tandem's --no-pivot"),
         _ => e,
     })?;
     if let Some(old_root) = old_root {

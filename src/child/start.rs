@@ -13,7 +13,7 @@ use crate::kernel::{nix, rustix};
 use super::ChildSession;
 use super::identity::Start;
 use super::listener::{self, Messenger};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, in_lower_case};
 use crate::hooks::Output;
 use crate::kernel::sys;
 use crate::plan::ChildPlan;
@@ -116,7 +116,7 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
         Err(errno) => {
             let program = start.program.to_string_lossy();
             let errno = Errno::from_raw_os_error(errno as i32);
-            let error = Error::call(format!("execve `{program}`"), errno);
+            let error = Error::call(format!("execve `{program}`: {}", in_lower_case(errno)), errno);
             Err(match errno {
                 // Not under a filter, which may end a process that looks.
                 Errno::NOENT if start.filter.is_some() => {

@@ -195,7 +195,9 @@ fn running(status: Status, ignore_paused: bool, record: &Record) -> Result<i32> 
     let refuse = |why: &str| Err(Error::new(Kind::State, why.to_owned()));
     match (status, &record.process) {
         (Status::Paused, Some(process)) if ignore_paused => Ok(process.pid),
-        (Status::Paused, _) => refuse("cannot exec in a paused container (use --ignore-paused to override)"),
+        (Status::Paused, _) => {
+            refuse("cannot exec in a paused container (resume it first; `tandem exec --ignore-paused` does without)")
+        }
         (Status::Created | Status::Running, Some(process)) => Ok(process.pid),
         _ => refuse("container not running"),
     }

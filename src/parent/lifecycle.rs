@@ -156,7 +156,9 @@ impl Container {
             let error = Error::new(Kind::State, format!("cannot {what}: the container has no cgroup"));
             match &self.record.cgroup {
                 Some(record) => error.advise(record.layout.why_none()),
-                None => error.advise("none was asked for, by --cgroup-manager=disabled, or none are mounted here"),
+                None => {
+                    error.advise("none was asked for, by tandem's --cgroup-manager=disabled, or none are mounted here")
+                }
             }
         };
         self.cgroup()?.ok_or_else(without)
@@ -204,7 +206,7 @@ impl Container {
         if self.pids()?.is_none() {
             let message =
                 "cannot signal all processes: the container has neither a cgroup nor a pid namespace of its own";
-            return Err(Error::new(Kind::State, message).advise("without --all the first process gets the signal"));
+            return Err(Error::new(Kind::State, message).advise("`kill` without `--all` signals the first process"));
         }
         // It takes all others of its pid namespace with it.
         if signal == libc::SIGKILL {
@@ -350,7 +352,7 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
         _ if force => end(&record, state.proc())?,
         status => {
             let message = format!("cannot delete container `{id}`: it is {}", status.name());
-            return Err(Error::new(Kind::State, message).advise("kill it first, or use --force"));
+            return Err(Error::new(Kind::State, message).advise("kill it first, or use `delete --force`"));
         }
     }
     match record.cgroup.as_ref().filter(|cgroup| !cgroup.is_none()) {

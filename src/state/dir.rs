@@ -92,7 +92,7 @@ impl StateRoot {
     /// [`Kind::Exists`].
     pub fn must_be_free(&self, id: &ContainerId) -> Result<()> {
         match self.path.join(id.as_str()).exists() {
-            true => Err(taken(id)),
+            true => Err(taken(id, &self.path)),
             false => Ok(()),
         }
     }
@@ -113,7 +113,7 @@ impl StateRoot {
         };
         match made {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(taken(id));
+                return Err(taken(id, &self.path));
             }
             made => made.context(|| format!("make the state directory `{}`", path.display()))?,
         }
@@ -151,14 +151,14 @@ impl StateRoot {
     }
 }
 
-fn taken(id: &ContainerId) -> Error {
+fn taken(id: &ContainerId, root: &Path) -> Error {
     Error::new(Kind::Exists, format!("container with ID `{id}` already exists"))
-        .advise(format!("`tandem delete {id}` first, or take another ID"))
+        .advise(format!("`tandem --root {} delete {id}` first, or take another ID", root.display()))
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".
 fn missing(id: &ContainerId, root: &Path) -> Error {
-    let advice = format!("`tandem list` has those that do, in `{}`; --root looks elsewhere", root.display());
+    let advice = format!("`tandem --root {} list` has those that do; another --root looks elsewhere", root.display());
     Error::new(Kind::NotFound, format!("container `{id}` does not exist")).advise(advice)
 }
 

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// The longest line of an authentication.
 const LINE: usize = 4096;
 
+/// What to do without it, for whoever chose it.
+const ANOTHER: &str = "tandem's `--cgroup-manager cgroupfs` does without systemd; an engine has a setting for its cgroup manager or driver";
+
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -79,7 +82,7 @@ impl Bus {
             }
         }
         let error = failure.unwrap_or_else(|| Error::system("no address of a bus is known"));
-        Err(error.context("connect to systemd").advise("`--cgroup-manager cgroupfs` does without systemd"))
+        Err(error.context("connect to systemd").advise(ANOTHER))
     }
 
     fn open(address: &str) -> Result<Bus> {
@@ -252,11 +255,8 @@ mod tests {
     #[test]
     fn a_missing_bus_is_told_with_what_to_do() {
         let error = Bus::connect(&["unix:path=/nonexistent/bus".into(), "tcp:x".into()]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "connect to systemd: `unix:path=/nonexistent/bus`: there is no such socket (`--cgroup-manager cgroupfs` does \
-             without systemd)"
-        );
+        let why = "connect to systemd: `unix:path=/nonexistent/bus`: there is no such socket";
+        assert_eq!(error, format!("{why} ({ANOTHER})"));
     }
 
     /// The other end of a connection: authenticates, then answers each call with what `answer` makes of it.

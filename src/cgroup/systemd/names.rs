@@ -34,7 +34,7 @@ impl Names {
         let parts: Vec<&str> = text.split(':').collect();
         let [slice, prefix, name] = parts[..] else {
             let error = invalid(&shown, "is not of the form `SLICE:PREFIX:NAME`, as systemd's cgroups need it");
-            return Err(error.advise("`--cgroup-manager cgroupfs` takes a path"));
+            return Err(error.advise("tandem's `--cgroup-manager cgroupfs` takes a path; an engine has a setting for its cgroup manager or driver"));
         };
         if name.is_empty() {
             return Err(invalid(&shown, "has no name after the second colon"));

@@ -20,15 +20,17 @@ pub(super) struct Globals {
     /// Keep the containers' state here [default: /run/tandem; for a user $XDG_RUNTIME_DIR/tandem]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
-    /// Write the error that ends a command to a file too, or to journald:[NAME] or syslog:[NAME]
+    /// Write the error that ends a command to a file too, or what one that succeeds warned of, or to journald:[NAME] or
+    /// syslog:[NAME]
     #[arg(long, global = true, value_name = "FILE", value_parser = Destination::parse)]
     pub(super) log: Option<Destination>,
     /// Write to the file of --log in this form
     #[arg(long, global = true, value_enum, default_value_t = TextOrJson::Text)]
     pub(super) log_format: TextOrJson,
-    /// Tell this much on standard error: off, error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = level)]
-    pub(super) log_level: LevelFilter,
+    /// Tell this much on standard error: off, error, warn, info, debug or trace [default: warn, on a terminal or where no
+    /// container has it]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = level)]
+    pub(super) log_level: Option<LevelFilter>,
     /// Tell every step and message on standard error, as --log-level debug does
     #[arg(long, global = true)]
     pub(super) debug: bool,
@@ -45,10 +47,11 @@ pub(super) struct Globals {
     /// Taken for the sake of runc's callers: checkpoints are not supported
     #[arg(long, global = true, value_name = "PATH", hide = true)]
     pub(super) criu: Option<PathBuf>,
-    /// Write every step and message of a command to this file, made or added to; see `trace show`
-    #[arg(long, global = true, value_name = "FILE", env = "TANDEM_TRACE")]
+    /// Write every step and message of a command to this file, made or added to; see `trace show` [env: TANDEM_TRACE, which
+    /// stops no command whose trace can't be written]
+    #[arg(long, global = true, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Write them to a file of the container's own in this directory: DIR/ID.jsonl
+    /// Write them to a file of the container's own in this directory, which is made: DIR/ID.jsonl
     #[arg(long, global = true, value_name = "DIR", env = "TANDEM_TRACE_DIR")]
     trace_dir: Option<PathBuf>,
     /// Keep them in memory, and write them to this directory only if create, run, start or exec fails
@@ -97,8 +100,11 @@ impl Globals {
     /// Where events go. An empty name is none, as of a variable that is set to nothing.
     fn trace(&self) -> TraceFile {
         let named = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let always = named(&std::env::var_os("TANDEM_TRACE").map(PathBuf::from));
         TraceFile {
-            file: named(&self.trace),
+            required: self.trace.is_some(),
+            // One that is typed, even if it is empty, goes before the variable.
+            file: if self.trace.is_some() { named(&self.trace) } else { always },
             dir: named(&self.trace_dir),
             on_error: named(&self.trace_on_error),
             secrets: self.trace_secrets,

@@ -1,23 +1,30 @@
-//! Where words go: the error that ends a command to `--log` and to standard error, everything else to standard error.
+//! Where words go: the error that ends a command to `--log` and to standard error, a warning to `--log`, and to standard error
+//! where that is nobody's output.
 //!
-//! Podman reads the whole of `--log` as one JSON object, containerd its last line; so nothing but that error goes there.
+//! Podman reads the whole of `--log` as one JSON object, containerd its last line of the level `error`: so a warning is never
+//! in front of an error there.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use ::log::LevelFilter;
+
 use super::globals::{Globals, TextOrJson};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, one_line};
 
 /// systemd.journal-fields(7), "Native Journal Protocol".
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// syslog(3).
 const SYSLOG: &str = "/dev/log";
-/// `LOG_DAEMON | LOG_ERR` of syslog(3).
-const DAEMON_ERROR: u32 = 3 << 3 | 3;
+/// `LOG_DAEMON` of syslog(3).
+const DAEMON: u32 = 3 << 3;
+/// A log of warnings alone that is bigger has been added to for long, by somebody who reads lines.
+const WARNINGS_CAP: u64 = 64 << 10;
 
 /// Where `--log` leads, in crun's spelling: `journald:[NAME]`, `syslog:[NAME]`, `file:PATH` or a path. NAME is what the
 /// message is filed under, `tandem` without.
@@ -60,22 +67,46 @@ impl Destination {
         }
     }
 
-    fn write(&self, message: &str, format: TextOrJson) -> std::io::Result<()> {
+    fn write(&self, level: Level, message: &str, format: TextOrJson) -> std::io::Result<()> {
         match self {
             Destination::File(None) => Ok(()),
-            Destination::File(Some(path)) => open(path)?.write_all(line(message, format).as_bytes()),
+            Destination::File(Some(path)) => {
+                if level == Level::Error && format == TextOrJson::Json && has_warnings_alone(path) {
+                    File::create(path)?;
+                }
+                open(path)?.write_all(line(level, message, format).as_bytes())
+            }
             Destination::Journald(name) => {
-                // An error is one line, so each field is in the protocol's simple form.
-                let fields = format!("MESSAGE={message}\nPRIORITY=3\nSYSLOG_IDENTIFIER={name}\n");
+                // A message is one line, so each field is in the protocol's simple form.
+                let fields = format!("MESSAGE={message}\nPRIORITY={}\nSYSLOG_IDENTIFIER={name}\n", level as u32);
                 connect(JOURNAL)?.send(fields.as_bytes()).map(drop)
             }
             Destination::Syslog(name) => {
                 // Without a time: whoever receives it adds the local one (RFC 3164, 4.3.2).
-                let record = format!("<{DAEMON_ERROR}>{name}[{}]: {message}", std::process::id());
+                let record = format!("<{}>{name}[{}]: {message}", DAEMON | level as u32, std::process::id());
                 connect(SYSLOG)?.send(record.as_bytes()).map(drop)
             }
         }
     }
+}
+
+/// What is told, by the numbers of syslog(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Error = 3,
+    Warning = 4,
+}
+
+/// Whether a log has what earlier commands warned of and nothing else: for who reads it as one object, an error takes its
+/// place.
+fn has_warnings_alone(path: &Path) -> bool {
+    let small = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= WARNINGS_CAP);
+    let text = if small { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    let is_warning = |line: &str| {
+        let line = serde_json::from_str::<serde_json::Value>(line);
+        line.is_ok_and(|line| line["level"] == "warning")
+    };
+    !text.is_empty() && text.lines().all(is_warning)
 }
 
 fn connect(path: &str) -> std::io::Result<UnixDatagram> {
@@ -88,46 +119,101 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn line(message: &str, format: TextOrJson) -> String {
+fn line(level: Level, message: &str, format: TextOrJson) -> String {
     let time = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+    let level = if level == Level::Error { "error" } else { "warning" };
     let line = match format {
-        TextOrJson::Json => serde_json::json!({"msg": message, "level": "error", "time": time}).to_string(),
-        TextOrJson::Text => format!("time=\"{time}\" level=error msg={message:?}"),
+        TextOrJson::Json => serde_json::json!({"msg": message, "level": level, "time": time}).to_string(),
+        TextOrJson::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
     };
     line + "\n"
 }
 
-/// Sets up what `log::warn!` and its like write.
+/// What `log::warn!` and its like end in.
+struct Logger {
+    level: LevelFilter,
+    /// Whether standard error is for our own words.
+    aloud: bool,
+    /// The warnings of this command, until it is known whether an error ends it.
+    warnings: Mutex<Vec<String>>,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+impl Logger {
+    fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ::log::Log for Logger {
+    fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &::log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let message = one_line(&record.args().to_string());
+        if self.aloud {
+            eprintln!("tandem: {}: {message}", record.level().as_str().to_ascii_lowercase());
+        }
+        if record.level() <= ::log::Level::Warn {
+            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Sets up what `log::warn!` and its like write. `shared` says that a container may have our standard error, or a program read
+/// it together with our output.
 ///
 /// # Errors
 /// A `--log` that can't be written: the error it was for would be lost.
-pub(super) fn init(globals: &Globals) -> Result<()> {
-    let level = if globals.debug { ::log::LevelFilter::Debug } else { globals.log_level };
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).format(|line, record| {
-        let level = record.level().as_str().to_ascii_lowercase();
-        writeln!(line, "tandem: {level}: {}", record.args())
-    });
+pub(super) fn init(globals: &Globals, shared: bool) -> Result<()> {
+    let level = if globals.debug { LevelFilter::Debug } else { globals.log_level.unwrap_or(LevelFilter::Warn) };
+    let asked = globals.debug || globals.log_level.is_some();
+    let aloud = asked || !shared || std::io::stderr().is_terminal();
+    let logger = LOGGER.get_or_init(|| Logger { level, aloud, warnings: Mutex::default() });
     // Fails only where a logger is set already, which is then the caller's.
-    let _ = builder.try_init();
+    if ::log::set_logger(logger).is_ok() {
+        ::log::set_max_level(level);
+    }
     if let Some(criu) = &globals.criu {
         ::log::debug!("--criu `{}`: checkpoints are not supported, so it is not used", criu.display());
     }
     globals.log.as_ref().map_or(Ok(()), Destination::check)
 }
 
-/// Tells the error that ends a command: one line each.
+/// Tells what the command warned of, now that no error can come.
+pub(super) fn done(globals: &Globals) {
+    let (Some(logger), Some(log)) = (LOGGER.get(), &globals.log) else { return };
+    for warning in logger.take_warnings() {
+        if log.write(Level::Warning, &warning, globals.log_format).is_err() {
+            // It could be written before, and standard error may be a container's.
+            return;
+        }
+    }
+}
+
+/// Tells the error that ends a command: one line each. A warning before it may say what else went wrong, so now it is told.
 pub(super) fn fatal(globals: &Globals, error: &Error) {
+    if let Some(logger) = LOGGER.get().filter(|logger| !logger.aloud) {
+        logger.take_warnings().iter().for_each(|warning| eprintln!("tandem: warn: {warning}"));
+    }
     let message = error.to_string();
     eprintln!("tandem: {message}");
     let Some(log) = &globals.log else { return };
-    if let Err(e) = log.write(&message, globals.log_format) {
+    if let Err(e) = log.write(Level::Error, &message, globals.log_format) {
         eprintln!("tandem: write to --log: {e}");
     }
 }
 
 /// Tells why a command line is refused: one line each, to where its own words say if they can be made out.
 pub(super) fn refused(args: &[OsString], message: &str) {
+    let message = &one_line(message);
     eprintln!("tandem: {message}");
     let value = |name: &str| {
         // Before the command, where engines have it: what comes after `exec ID` is the payload's.
@@ -140,7 +226,7 @@ pub(super) fn refused(args: &[OsString], message: &str) {
     };
     let Some(Ok(log)) = value("--log").map(Destination::parse) else { return };
     let format = if value("--log-format") == Some("json") { TextOrJson::Json } else { TextOrJson::Text };
-    if let Err(e) = log.write(message, format) {
+    if let Err(e) = log.write(Level::Error, message, format) {
         eprintln!("tandem: write to --log: {e}");
     }
 }

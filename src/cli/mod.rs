@@ -1,5 +1,9 @@
 //! The command line: what engines and people type, turned into calls of [`crate::parent`].
 
+#[cfg(test)]
+#[path = "../../build.rs"]
+#[expect(dead_code, reason = "it is a program of its own, and here for its tests")]
+mod build;
 mod checkpoint;
 mod container;
 mod doctor;
@@ -121,6 +125,14 @@ enum Command {
     Update(update::Update),
 }
 
+impl Command {
+    /// Whether standard error may be a container's too, or is read together with the output, as containerd does.
+    fn shares_stderr(&self) -> bool {
+        let container = matches!(self, Command::Create(_) | Command::Exec(_) | Command::Run(_) | Command::Start(_));
+        container || matches!(self, Command::Features | Command::Ps(_) | Command::State(_))
+    }
+}
+
 /// Runs a command and returns the exit code of the process.
 pub fn main() -> i32 {
     let args = spellings::normalized(std::env::args_os().collect(), Cli::command);
@@ -136,12 +148,15 @@ pub fn main() -> i32 {
             return e.exit_code();
         }
     };
-    if let Err(error) = log::init(&cli.globals) {
+    if let Err(error) = log::init(&cli.globals, cli.command.shares_stderr()) {
         eprintln!("tandem: {error}");
         return 1;
     }
     match run(&cli) {
-        Ok(code) => code,
+        Ok(code) => {
+            log::done(&cli.globals);
+            code
+        }
         Err(error) => {
             log::fatal(&cli.globals, &error);
             1

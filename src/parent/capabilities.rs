@@ -12,13 +12,11 @@ pub(super) fn tell_lacking(asked: &CapabilityPlan, own_userns: bool) {
         // That call on oneself can't fail; there is nothing to tell then.
         false => rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits()),
     };
-    let ambient = asked.ambient & !asked.ambient_to_raise();
-    for (lacking, why) in [
-        (all & !own, "the runtime lacks them"),
-        (ambient & own, "the ambient set has only what is both inheritable and permitted"),
-    ] {
-        if lacking != 0 {
-            log::warn!("{} can't be given: {why}", capability_names(CapabilitySet::from_bits_retain(lacking)));
-        }
+    // An ambient one that is not inheritable too, as in what `runc spec` writes, can be given to nobody. It is no loss of this
+    // container's: `lint` tells of it.
+    let lacking = all & !own;
+    if lacking != 0 {
+        let names = capability_names(CapabilitySet::from_bits_retain(lacking));
+        log::warn!("{names} can't be given: the runtime lacks them");
     }
 }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::plan::id::ContainerId;
 use crate::protocol::event::{Event, Recorder, Side, Sort, VERSION};
 use crate::protocol::{journal, lines};
@@ -42,6 +42,8 @@ pub struct Header {
 pub struct TraceFile {
     /// All of every command to this file.
     pub file: Option<PathBuf>,
+    /// Whether a command needs that file, and so fails where it can't be written. Whatever else can't is a warning.
+    pub required: bool,
     /// All of every command to a file of the container's own in this directory, `ID.jsonl`.
     pub dir: Option<PathBuf>,
     /// Those of a `create`, `run`, `start` or `exec` that fails to a file of its own in this directory.
@@ -59,7 +61,7 @@ struct Sinks {
 impl TraceFile {
     /// A trace to a file, which is made or appended to, or none.
     pub fn new(file: Option<PathBuf>) -> TraceFile {
-        TraceFile { file: file.filter(|p| !p.as_os_str().is_empty()), ..TraceFile::default() }
+        TraceFile { file: file.filter(|p| !p.as_os_str().is_empty()), required: true, ..TraceFile::default() }
     }
 
     /// Whether events are wanted: for a file, or for `--debug`.
@@ -75,7 +77,7 @@ impl TraceFile {
     /// Runs a command of a container with a recorder, and writes what it recorded, with the error that ended it last.
     ///
     /// # Errors
-    /// The command's; before it has done anything, a file that can't be written.
+    /// The command's; before it has done anything, a required file that can't be written.
     pub fn traced<T>(&self, command: &str, id: &str, run: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
         // The others say all there is to know in their error.
         let rings = matches!(command, "create" | "run" | "start" | "exec");
@@ -115,22 +117,36 @@ impl TraceFile {
     }
 
     fn open(&self, id: &str, rings: bool) -> Result<Sinks> {
-        let mut paths: Vec<PathBuf> = self.file.iter().cloned().collect();
+        let mut files = vec![];
+        match self.file.as_deref().map(|path| self.open_file(path)) {
+            Some(Err(e)) if self.required => return Err(e),
+            file => files.extend(told(file)),
+        }
         // An ID that is none is refused by the command, and names no file before.
         if let Some(dir) = self.dir.as_ref().filter(|_| ContainerId::parse(id).is_ok()) {
-            make_dir(dir)?;
-            paths.push(dir.join(format!("{id}.jsonl")));
+            let path = dir.join(format!("{id}.jsonl"));
+            files.extend(told(Some(make_dir(dir).and_then(|()| append(&path, true)))));
         }
-        let open = |path: PathBuf| Ok((append(&path).context(|| writing(&path))?, path));
-        let files = paths.into_iter().map(open).collect::<Result<_>>()?;
         let on_error = self.on_error.as_ref().filter(|_| rings).map(|dir| {
             make_dir(dir)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(dir, flags, Mode::empty()).context(|| writing(dir))?;
-            Ok::<_, Error>((fd, dir.clone()))
+            Ok((fd, dir.clone()))
         });
-        Ok(Sinks { files, on_error: on_error.transpose()? })
+        Ok(Sinks { files, on_error: told(on_error) })
     }
+
+    fn open_file(&self, path: &Path) -> Result<(File, PathBuf)> {
+        if let Some(dir) = path.parent().filter(|dir| !self.required && !dir.as_os_str().is_empty()) {
+            make_dir(dir)?;
+        }
+        append(path, !self.required)
+    }
+}
+
+/// A trace that stops nothing: where it can't be written, that is worth a word.
+fn told<T>(opened: Option<Result<T>>) -> Option<T> {
+    opened?.inspect_err(|e| log::warn!("{e}")).ok()
 }
 
 impl Sinks {
@@ -206,15 +222,20 @@ fn printable(word: &str) -> String {
     word.chars().map(escape).collect()
 }
 
-/// What is in it is for who made it: paths, and values if they were asked for.
-fn append(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// Opens a file to add to. What is in it is for who made it: paths, and values if they were asked for. One that is not to stop
+/// its command is not waited for: a pipe that nobody reads, or that is full.
+fn append(path: &Path, hasty: bool) -> Result<(File, PathBuf)> {
+    let flags = if hasty { OFlags::NONBLOCK } else { OFlags::empty() };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).custom_flags(flags.bits().cast_signed()).open(path);
+    Ok((file.context(|| writing(path))?, path.to_owned()))
 }
 
+/// Makes a directory and those above it, unless it is there: who may write into it need not be able to make it.
 fn make_dir(dir: &Path) -> Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e).context(|| writing(dir)),
-        _ => Ok(()),
+    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made.context(|| writing(dir)),
     }
 }
 

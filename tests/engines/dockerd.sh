@@ -11,7 +11,7 @@
 # process IDs in DIR, every cgroup below /$DOCKER_CGROUP. So containers need --network none or host, and there is no registry:
 # `tar -C ROOTFS -c . | docker import - NAME` makes an image.
 
-DOCKER_DIR=
+DOCKER_DIR=${DOCKER_DIR:-}
 # Older daemons make it, and it can't be put elsewhere in a way that newer ones know. Empty if it was there before.
 DOCKER_KEY=/etc/docker/key.json
 DOCKER_CGROUP=${DOCKER_CGROUP:-tandem-docker-$$}

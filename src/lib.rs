@@ -40,6 +40,7 @@ mod procfs;
 pub mod protocol;
 pub mod replay;
 pub mod state;
+mod stdio;
 pub mod sys;
 
 /// `argv[0]` of the child's image, by which `main` tells it from a command.

@@ -154,6 +154,9 @@ fn its_ranges_are_mapped_by_the_helpers() {
     assert_eq!(look::words(pid, "Uid"), vec![(uids + 999).to_string(); 4]);
     assert_eq!(look::words(pid, "Gid"), vec![(gids + 999).to_string(); 4]);
     assert_eq!(look::words(pid, "Groups"), [(gids + 1999).to_string()]);
+    // Its streams were the caller's; `create` was the first call.
+    let said = fs::metadata(case.path("out.0")).unwrap();
+    assert_eq!((said.uid(), said.gid()), (uids + 999, getegid().as_raw()));
     // A file that the payload's user makes is that user's outside too.
     case.exec(&["touch", "/dev/shm/made"]).ok();
     let made = fs::metadata(look::inside(pid, "/dev/shm/made"));

@@ -91,6 +91,9 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     session.recorder.doing("process");
     let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
     process::apply(&plan.process, &proc)?;
+    if plan.process.gives_stdio {
+        crate::stdio::give_to(plan.process.user.uid, &mut session.recorder);
+    }
     process::close_other_fds(plan.process.preserve_fds, &proc)?;
     let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
     // The image's files are looked at next, and the rights to guard it given up: no way to the host's procfs is left, not as

@@ -218,7 +218,7 @@ pub(crate) mod stdio {
     use std::os::fd::AsFd;
 
     use ::rustix::io::Errno;
-    pub(crate) use ::rustix::stdio::stdin;
+    pub(crate) use ::rustix::stdio::{stderr, stdin, stdout};
 
     use super::super::world;
 

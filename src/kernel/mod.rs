@@ -1,5 +1,5 @@
 //! The kernel as the child calls it, and what the child runs: the crates themselves. All of `src/child`, and what it shares
-//! with the parent (`src/procfs.rs`, `src/filesystem.rs`, `src/node.rs`), names them through here.
+//! with the parent (`src/procfs.rs`, `src/filesystem.rs`, `src/node.rs`, `src/stdio.rs`), names them through here.
 //!
 //! Under test and fuzzing a double stands in between. It passes everything on until a thread plays a child in it
 //! ([`played`]); then it notes what would be done, and does none of it. What it does not know does not compile: no call can
@@ -31,7 +31,7 @@ mod tests {
     fn the_childs_files_name_the_kernel_through_here() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let child = std::fs::read_dir(src.join("child")).unwrap().map(|file| file.unwrap().path());
-        for file in child.chain(["procfs.rs", "filesystem.rs", "node.rs"].map(|file| src.join(file))) {
+        for file in child.chain(["procfs.rs", "filesystem.rs", "node.rs", "stdio.rs"].map(|file| src.join(file))) {
             let text = std::fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
             for past in

@@ -20,6 +20,7 @@ use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::{Planned, Request};
 use super::spawn;
+use super::stdio;
 use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::systemd::{Systemd, Wanted};
 use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
@@ -280,6 +281,7 @@ impl Making<'_> {
         talk.send_filter(filter)?;
         talk.session.recorder.doing("ready");
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
+        stdio::give(&plan.child.process, &stdio::Users::planned(plan, pid), talk.proc, &mut talk.session.recorder)?;
         self.pidfd_sockets.iter().try_for_each(|(socket, kind)| socket.send(pid, kind))?;
         talk.session.recorder.doing("release");
         self.record.complete = true;

@@ -20,6 +20,7 @@ use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::listen_fds;
 use super::spawn;
+use super::stdio;
 use super::trace::TraceFile;
 use super::users::Users;
 use crate::cgroup::resctrl::RdtRecord;
@@ -164,7 +165,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     // What was asked for by name is that or a failure.
     let beside = request.cgroups.is_empty().then_some(init);
     let before = oom::Before::of(cgroup.as_ref().map(Cgroup::record));
-    let (child, channel) = spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
+    let (mut child, channel) =
+        spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
     recorder.other_began();
 
@@ -177,6 +179,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         filter: filter.as_ref(),
         cgroup: cgroup.as_ref(),
         rdt: record.rdt.as_ref(),
+        users: if own_users { stdio::Users::Of(init) } else { stdio::Users::Own },
         beside,
         receiver,
         pidfd_socket,
@@ -185,7 +188,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let result = result.map_err(|error| talk.explain_by(&before, error));
     std::mem::swap(recorder, &mut talk.session.recorder);
     if result.is_ok() {
-        super::capabilities::tell_lacking(&plan.process.capabilities, record.namespaces & flag::USER != 0);
+        super::capabilities::tell_lacking(&plan.process.capabilities, own_users);
     }
     result.map(|master| Executed { pid: talk.child.release(), master })
 }
@@ -285,6 +288,7 @@ struct With<'a> {
     filter: Option<&'a FilterPlan>,
     cgroup: Option<&'a Cgroup>,
     rdt: Option<&'a RdtRecord>,
+    users: stdio::Users<'a>,
     /// The container's first process, if it may be joined in its cgroup.
     beside: Option<i32>,
     receiver: Option<Receiver>,
@@ -298,7 +302,7 @@ fn converse(
     console: Console,
     talk: &mut Conversation<'_>,
 ) -> Result<Option<OwnedFd>> {
-    let With { joined, filter, cgroup, rdt, beside, receiver, pidfd_socket } = with;
+    let With { joined, filter, cgroup, rdt, users, beside, receiver, pidfd_socket } = with;
     talk.session.recorder.doing("cgroup");
     if let Some(cgroup) = cgroup.filter(|c| !talk.child.in_cgroup() && c.into_fd().is_some()) {
         join(cgroup, beside, talk)?;
@@ -317,6 +321,7 @@ fn converse(
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
     }
     let master = talk.await_ready(plan, console)?;
+    stdio::give(&plan.process, &users, talk.proc, &mut talk.session.recorder)?;
     pidfd_socket.map_or(Ok(()), |socket| socket.send(talk.child.pid, "setns"))?;
     request.signals.map_or(Ok(()), Signals::hold_all)?;
     talk.session.recorder.doing("release");

@@ -33,6 +33,7 @@ pub mod request;
 mod sources;
 mod spawn;
 mod stage;
+mod stdio;
 pub mod trace;
 pub mod users;
 

@@ -24,7 +24,7 @@ pub mod net_devices;
 pub(crate) mod numbers;
 pub mod options;
 pub mod process;
-mod properties;
+pub(crate) mod properties;
 pub mod rdt;
 pub(crate) mod required;
 pub mod resources;

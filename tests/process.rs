@@ -111,6 +111,31 @@ fn limits_are_what_is_asked() {
     }
 }
 
+/// Such as podman's 1048576 with `--userns=auto` on a host whose own hard limit is 524288.
+#[test]
+fn limits_above_the_callers_are_had_in_a_user_namespace_too() {
+    let mut case = case!("rlimituser");
+    const SYS_RESOURCE: u64 = 1 << 24;
+    if look::mask(std::process::id(), "CapEff") & SYS_RESOURCE == 0 {
+        skip!("needs CAP_SYS_RESOURCE");
+    }
+    case.alter(|c| {
+        common::bundle::user_namespace(c, 300_000);
+        c["process"]["rlimits"] = json!([
+            {"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 3000},
+            {"type": "RLIMIT_MSGQUEUE", "soft": 7, "hard": 8},
+        ]);
+    });
+    let wrapper = ["prlimit", "--nofile=500:1000", "--"];
+    case.create_behind(&wrapper, &[]).ok();
+    case.start();
+    case.wait_payload(case.pid());
+    let limits = ["Max open files", "Max msgqueue size"].map(|name| look::limit(case.pid(), name));
+    assert_eq!(limits, [("2000".into(), "3000".into()), ("7".into(), "8".into())]);
+    let seen = case.call_behind(&wrapper, &["exec", &case.id, "sh", "-c", "ulimit -Sn; ulimit -Hn"]).ok().out();
+    assert_eq!(seen, "2000\n3000\n", "exec");
+}
+
 #[test]
 fn a_low_limit_of_open_files_does_not_keep_it_from_starting() {
     let mut case = case!("nofile");

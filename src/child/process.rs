@@ -8,6 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::sys;
 use crate::plan::process::{ProcessPlan, RlimitPlan};
 use crate::procfs::Proc;
+use crate::protocol::event::{About, Recorder};
 
 /// Sets what is set before the user changes. A session of its own comes with the terminal.
 pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
@@ -15,7 +16,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
         new_keyring(name)?;
     }
     for limit in &process.rlimits {
-        sys::process::set_rlimit(limit.resource, limit.soft, limit.hard)
+        sys::process::set_rlimit(0, limit.resource, limit.soft, limit.hard)
             .context(|| format!("setrlimit {} to soft {}, hard {}", limit.name, limit.soft, limit.hard))
             .map_err(|e| match e.errno() {
                 Some(Errno::PERM) => e.advise(above_own(limit)),
@@ -74,7 +75,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
 /// What to do about a hard limit that is above the runtime's own.
 fn above_own(limit: &RlimitPlan) -> String {
     let needs = "only CAP_SYS_RESOURCE raises that";
-    match sys::process::rlimit(limit.resource) {
+    match sys::process::rlimit(0, limit.resource) {
         Ok((_, hard)) => {
             format!(
                 "the runtime's own hard limit is {hard}, and {needs}; ask for no more in `process.rlimits`, for which engines have \

@@ -79,7 +79,7 @@ fn rlimits(process: &Process) -> Vec<Finding> {
     }
     let limits = process.rlimits().iter().flatten().enumerate();
     let above = limits.filter_map(|(i, limit)| {
-        let (_, own) = crate::sys::process::rlimit(resource(limit.typ())).ok()?;
+        let (_, own) = crate::sys::process::rlimit(0, resource(limit.typ())).ok()?;
         (limit.hard() > own).then(|| {
             let message = format!("{} is above the runtime's own hard limit, {own}", limit.hard());
             let advice = "only CAP_SYS_RESOURCE raises that: ask for no more";

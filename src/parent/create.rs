@@ -19,6 +19,7 @@ use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::{Planned, Request};
+use super::rlimits;
 use super::spawn;
 use super::stdio;
 use crate::cgroup::resctrl::RdtRecord;
@@ -189,6 +190,7 @@ impl Making<'_> {
             About::object(format!("pid {}", child.pid)).with(format!("namespaces: {made}"))
         });
         recorder.other_began();
+        rlimits::make_room(&plan.child.process, plan.namespaces.has_user(), &mut child)?;
         if cgroup.as_ref().and_then(Cgroup::into_fd).is_some() {
             child.record_late_join(moved, recorder);
         }

@@ -19,6 +19,7 @@ use super::patience;
 use super::pidfd::PidfdSocket;
 use super::receiver::Receiver;
 use super::request::listen_fds;
+use super::rlimits;
 use super::spawn;
 use super::stdio;
 use super::trace::TraceFile;
@@ -169,6 +170,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
         spawn_in(&start, &plan.process.affinity.initial, cgroup.as_ref(), beside, proc, recorder)?;
     recorder.step("clone", since, || About::object(format!("pid {}", child.pid)));
     recorder.other_began();
+    let own_users = record.namespaces & flag::USER != 0;
+    rlimits::make_room(&plan.process, own_users, &mut child)?;
 
     let channel = channel.recorded("exec")?;
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));

@@ -30,6 +30,7 @@ mod pidfd;
 mod pinned;
 mod receiver;
 pub mod request;
+mod rlimits;
 mod sources;
 mod spawn;
 mod stage;

@@ -75,25 +75,26 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
     check(ret).map(drop)
 }
 
-/// `setrlimit(2)`, for any resource by number; `u64::MAX` is no limit.
+/// Sets a limit of a process, 0 being the caller, for any resource by number; `u64::MAX` is no limit. prlimit(2).
 ///
 /// # Errors
-/// EPERM for a hard limit over the present one without CAP_SYS_RESOURCE.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+/// EPERM for a hard limit over the present one without CAP_SYS_RESOURCE in the initial user namespace.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the kernel reads one struct that lives for the call; a null old limit is allowed.
-    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<u8>()) };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null_mut::<u8>()) };
     check(ret).map(drop)
 }
 
-/// `getrlimit(2)`, for any resource by number: the soft limit and the hard one.
+/// A limit of a process, 0 being the caller, for any resource by number: the soft one and the hard one. prlimit(2).
 ///
 /// # Errors
 /// EINVAL for a resource that the kernel does not know.
-pub fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one struct that lives for the call; a null new limit changes none.
-    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) };
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<u8>(), &raw mut limit) };
     check(ret).map(|_| (limit.rlim_cur, limit.rlim_max))
 }
 

@@ -101,6 +101,109 @@ fn the_payload_leads_a_session_of_its_own() {
     assert_eq!((process.group, process.session), (pid, pid));
 }
 
+/// Opens the files behind its streams anew, as nginx, php-fpm and many an image's script do.
+const ANEW: &str = "echo out >>/dev/stdout; echo err >>/dev/stderr; cat </dev/stdin";
+
+/// Pipes of root's, as most engines have them; what was said there.
+const PIPES: [&str; 4] = ["sh", "-c", "echo in | \"$@\" 2>&1 | cat", "sh"];
+
+#[test]
+fn the_streams_are_the_users_to_open_anew() {
+    let mut case = case!("stdio");
+    case.alter(|c| c["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    let shell = format!("cd '{}'; echo in >in; exec \"$@\" <in >>both 2>&1", case.text(""));
+    for host in [None, Some(300_000)] {
+        host.map_or_else(|| (), |host| case.alter(|c| common::bundle::user_namespace(c, host)));
+        if host.is_some() && !common::is_tandem() {
+            skip!("a peer leaves them to root of a user namespace, who may not");
+        }
+        case.script(&format!("{ANEW}; echo first >>/proc/1/fd/1"));
+        let run = ["run", "--bundle", &case.text("bundle"), &case.id];
+        assert_eq!(case.call_behind(&PIPES, &run).ok().out(), "out\nerr\nin\nfirst\n", "pipes, {host:?}");
+        // The caller's own files, which outlive the call.
+        case.create_behind(&["sh", "-c", &shell, "sh"], &[]).ok();
+        case.start();
+        case.wait_status("stopped");
+        assert_eq!(fs::read_to_string(case.path("both")).unwrap(), "out\nerr\nin\nfirst\n", "files, {host:?}");
+        let owner = |name: &str| fs::metadata(case.path(name)).map(|file| (file.uid(), file.gid())).unwrap();
+        let user = host.unwrap_or(0) + 1000;
+        assert_eq!([owner("in"), owner("both")], [(user, 0); 2], "the user's, and of the group that they were");
+        case.delete();
+        fs::remove_file(case.path("both")).unwrap();
+        case.args(&["sleep", "100000"]);
+        case.running();
+        let exec = ["exec", "--user", "1001:1001", &case.id, "sh", "-c", ANEW];
+        assert_eq!(case.call_behind(&PIPES, &exec).ok().out(), "out\nerr\nin\n", "exec, {host:?}");
+        case.delete_by_force();
+    }
+}
+
+#[test]
+fn a_device_stays_the_hosts() {
+    let mut case = case!("stdiodev");
+    let null = case.path("null");
+    let mode = Mode::from_raw_mode(0o666);
+    rustix::fs::mknodat(rustix::fs::CWD, &null, FileType::CharacterDevice, mode, rustix::fs::makedev(1, 3)).unwrap();
+    case.alter(|c| c["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    let shell = format!("exec \"$@\" <'{}'", null.display());
+    case.create_behind(&["sh", "-c", &shell, "sh"], &[]).ok();
+    case.start();
+    case.wait_payload(case.pid());
+    let null = fs::metadata(null).unwrap();
+    assert_eq!((null.uid(), null.gid()), (0, 0));
+}
+
+#[test]
+fn a_stream_that_can_not_be_given_away_is_no_failure() {
+    let mut case = case!("stdiono");
+    case.alter(|c| c["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    case.args(&["echo", "said"]);
+    // What has been opened for writing stays so; fchown(2) says EROFS.
+    let shell = format!(
+        "cd '{}' && mkdir -p d && mount -t tmpfs none d && echo x >d/in && exec 3<d/in && mount -o remount,ro d && \
+         umount -l d && exec \"$@\" <&3 3<&-",
+        case.text("")
+    );
+    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &shell, "sh"];
+    let run = ["run", "--bundle", &case.text("bundle"), &case.id];
+    let outcome = case.call_behind(&wrapper, &run).ok();
+    assert_eq!((outcome.out().as_str(), outcome.err().as_str()), ("said\n", ""));
+}
+
+#[test]
+fn ignored_children_are_heard_of_all_the_same() {
+    let mut case = case!("sigchld");
+    case.alter(|c| {
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}], "createContainer": [{"path": "/bin/true"}]});
+    });
+    case.script("exit 7");
+    let wrapper = ["timeout", "60", "sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+    let run = ["run", "--bundle", &case.text("bundle"), &case.id];
+    assert_eq!(case.call_behind(&wrapper, &run).code(), 7);
+    case.args(&["sleep", "100000"]);
+    case.running();
+    assert_eq!(case.call_behind(&wrapper, &["exec", &case.id, "sh", "-c", "exit 9"]).code(), 9);
+}
+
+#[test]
+fn the_callers_cpus_are_not_the_containers() {
+    let case = case!("cpus");
+    tandem_only!("the CPUs of a runtime that is confined to few");
+    let own = look::status(std::process::id())["Cpus_allowed_list"].clone();
+    if !own.contains(['-', ',']) {
+        skip!("needs two CPUs");
+    }
+    let first = own.split(['-', ',']).next().unwrap();
+    let wrapper = ["taskset", "--cpu-list", first];
+    case.create_behind(&wrapper, &[]).ok();
+    case.start();
+    case.wait_payload(case.pid());
+    assert_eq!(look::status(case.pid())["Cpus_allowed_list"], own, "the first process");
+    let exec = ["exec", &case.id, "grep", "Cpus_allowed_list", "/proc/self/status"];
+    let seen = case.call_behind(&wrapper, &exec).ok().out();
+    assert_eq!(seen.split_whitespace().last(), Some(&*own), "exec");
+}
+
 #[test]
 fn a_terminal_of_the_asked_size_is_sent_to_the_console_socket() {
     let mut case = case!("tty");

@@ -38,19 +38,12 @@ fn exec_runs_on_the_cpus_it_is_told_and_the_first_process_does_not() {
     process.as_object_mut().unwrap().remove("execCPUAffinity");
     assert_eq!(look::status(exec(&case, &process))["Cpus_allowed_list"], "1");
     process["execCPUAffinity"] = json!({"initial": "0"});
-    let seen = look::status(exec(&case, &process))["Cpus_allowed_list"].clone();
-    // Before Linux 6.2 a cgroup with a cpuset gives a process all of its CPUs, whatever it had before.
-    assert!(seen == "0" || (before_6_2() && seen == own), "{seen}");
+    // config.md: without "final" it has the container's CPUs in the end, as its cpuset says.
+    assert_eq!(look::status(exec(&case, &process))["Cpus_allowed_list"], own);
     process["execCPUAffinity"] = json!({"final": "900"});
     fs::write(case.path("process.json"), process.to_string()).unwrap();
     let refused = case.call(&["exec", "--process", &case.text("process.json"), &case.id]);
     refused.refused_with(&["execCPUAffinity.final", "900"]);
-}
-
-fn before_6_2() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap()) < (6, 2)
 }
 
 #[test]

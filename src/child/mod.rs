@@ -90,6 +90,7 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     };
     session.recorder.doing("process");
     let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
+    process::leave_callers_cpus(&plan, &mut session.recorder);
     process::apply(&plan.process, &proc)?;
     if plan.process.gives_stdio {
         crate::stdio::give_to(plan.process.user.uid, &mut session.recorder);

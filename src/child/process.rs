@@ -6,6 +6,7 @@ use crate::kernel::rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::kernel::sys;
+use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, RlimitPlan};
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
@@ -70,6 +71,20 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
         proc.write_self("attr/exec", label).context(|| format!("apply the SELinux label `{label}`"))?;
     }
     Ok(())
+}
+
+/// Leaves the caller's choice of CPUs behind, such as an engine's under systemd's `CPUAffinity=`: since Linux 6.2 it would
+/// outlive the move into the container's cpuset. What `process.execCPUAffinity` asks for, the parent sets.
+///
+/// A sandbox around the runtime may refuse the call: that is told in the trace, and no reason not to start.
+pub(super) fn leave_callers_cpus(plan: &ChildPlan, recorder: &mut Recorder) {
+    if (plan.container.is_some() || plan.process.affinity.last.is_empty())
+        && let Err(errno) = sys::process::run_anywhere()
+    {
+        recorder.fallback("affinity", || {
+            About::default().by("the caller's CPUs").why(format!("sched_setaffinity: {errno}"))
+        });
+    }
 }
 
 /// What to do about a hard limit that is above the runtime's own.

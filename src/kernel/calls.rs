@@ -397,7 +397,8 @@ pub(crate) mod sys {
             fn set_io_priority[](class: u32, level: u32) [];
             fn set_scheduler[](attr: SchedAttr) [];
             fn set_memory_policy[](mode: u32, nodes: &[u64]) [];
-            fn set_rlimit[](resource: u32, soft: u64, hard: u64) [];
+            fn set_rlimit[](pid: i32, resource: u32, soft: u64, hard: u64) [];
+            fn run_anywhere[]() [];
             fn join_session_keyring[](name: &CStr) [];
         }
     }

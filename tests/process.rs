@@ -255,6 +255,22 @@ fn user_group_and_additional_groups_are_as_asked() {
 }
 
 #[test]
+fn groups_that_a_user_namespace_denies_are_left_out() {
+    let mut case = case!("groupsdenied");
+    case.alter(|c| {
+        c["process"]["user"]["additionalGids"] = json!([0]);
+        c["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+        let pts = c["mounts"].as_array_mut().unwrap().iter_mut().find(|m| m["destination"] == "/dev/pts").unwrap();
+        pts["options"].as_array_mut().unwrap().retain(|o| o != "gid=5");
+    });
+    // As podman has it for a user without ranges in /etc/subgid.
+    let wrapper = ["unshare", "--user", "--map-root-user", "--mount"];
+    case.args(&["cat", "/proc/self/setgroups"]);
+    let outcome = case.call_behind(&wrapper, &["run", "--bundle", &case.text("bundle"), &case.id]).ok();
+    assert_eq!((outcome.out().as_str(), outcome.err().as_str()), ("deny\n", ""));
+}
+
+#[test]
 fn the_callers_groups_are_dropped() {
     let case = case!("groups");
     case.create_behind(&["setpriv", "--groups", "7,8,9"], &[]).ok();

@@ -29,6 +29,11 @@ pub(super) fn limit_bounding(keep: u64) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process has the right that setgroups(2) needs.
+pub(super) fn has_setgid() -> Result<bool> {
+    Ok(capabilities(None).context(|| "capget")?.effective.contains(CapabilitySet::SETGID))
+}
+
 /// Sets the other four. `extra` stays permitted and effective too, until exec.
 ///
 /// Returns the capabilities that were asked for and that the runtime does not have itself: they can't be given.

@@ -53,7 +53,7 @@ pub(super) fn become_user(
     // Tried with all rights first, for a directory that only root may enter, then as the user.
     let entered = enter(&ours.cwd);
     capabilities::limit_bounding(ours.capabilities.bounding)?;
-    change_ids(&ours.user)?;
+    change_ids(session, &ours.user)?;
     // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, which is loaded last so that it need not allow
     // what is done before. What exec gives the payload does not depend on this: its permitted set comes from the
     // bounding, inheritable and ambient sets alone (capabilities(7), "Transformation of capabilities during execve").
@@ -119,7 +119,7 @@ fn stay_inside(cwd: &str) -> Result<()> {
     }
 }
 
-fn change_ids(user: &UserPlan) -> Result<()> {
+fn change_ids(session: &mut ChildSession, user: &UserPlan) -> Result<()> {
     use crate::kernel::rustix::thread::{
         set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     };
@@ -128,22 +128,26 @@ fn change_ids(user: &UserPlan) -> Result<()> {
         Ok(()) => {}
         // A user namespace that an ordinary user mapped for itself denies setgroups; nothing was asked for.
         Err(Errno::PERM) if groups.is_empty() => {}
+        // Its image may ask for some all the same, as `root:x:0:root` in /etc/group does. As with crun and runc it has none.
+        Err(Errno::PERM) if capabilities::has_setgid()? => {
+            let listed = || About::object(crate::plan::numbers::listed(&user.additional_gids)).by("leaving them out");
+            session.recorder.fallback("groups", || listed().why("the user namespace denies setgroups"));
+        }
         Err(errno) => {
-            return Err(Error::call(
-                format!("setgroups {}", crate::plan::numbers::listed(&user.additional_gids)),
-                errno,
-            ));
+            return Err(mapped(errno, format!("setgroups {}", crate::plan::numbers::listed(&user.additional_gids))));
         }
     }
-    let mapped = |errno: Errno, call: String| {
-        let error = Error::call(call, errno);
-        if errno == Errno::INVAL { error.advise("the user namespace does not map this id") } else { error }
-    };
     let gid = Gid::from_raw(user.gid);
     set_thread_res_gid(gid, gid, gid).map_err(|e| mapped(e, format!("setresgid {}", user.gid)))?;
     set_keep_capabilities(true).context(|| "prctl PR_SET_KEEPCAPS")?;
     let uid = Uid::from_raw(user.uid);
     set_thread_res_uid(uid, uid, uid).map_err(|e| mapped(e, format!("setresuid {}", user.uid)))
+}
+
+/// The error of a call that takes IDs.
+fn mapped(errno: Errno, call: String) -> Error {
+    let error = Error::call(call, errno);
+    if errno == Errno::INVAL { error.advise("the user namespace does not map this id") } else { error }
 }
 
 /// The payload's environment: what was asked for, and HOME, which programs expect and engines leave to the runtime.

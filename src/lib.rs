@@ -12,9 +12,10 @@
 //!
 //! A program makes containers of its own with [`parent::request::Request`], whose `plan` says what would be made, and
 //! [`parent::create::create`]; [`parent::exec`] and [`parent::lifecycle`] have the rest. `examples/contain.rs` is such a
-//! program. Two things are its duty:
+//! program. Three things are its duty:
 //!
 //! - `main` calls [`become_child_if_asked`] first of all: the child is the same program, executed once more.
+//! - It does not ignore SIGCHLD, for hooks are waited for.
 //! - What is created is its child process, to be waited for; [`parent::foreground`] does that as `tandem run` does.
 //!
 //! Planning has no effect, and neither reads nor writes anything but the bundle, `/proc`, `/sys` and the state directory.

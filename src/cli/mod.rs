@@ -135,6 +135,7 @@ impl Command {
 
 /// Runs a command and returns the exit code of the process.
 pub fn main() -> i32 {
+    crate::sys::signal::hear_of_children();
     let args = spellings::normalized(std::env::args_os().collect(), Cli::command);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,

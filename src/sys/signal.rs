@@ -4,6 +4,16 @@ use rustix::io::Errno;
 
 use super::check;
 
+/// Gives SIGCHLD its default disposition: ignored, as a caller may leave it over exec, no child is there to be waited for
+/// once it has ended (signal(7)).
+pub fn hear_of_children() {
+    // SAFETY: a zeroed sigaction is SIG_DFL with an empty mask and no flags; the old one is not asked for.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, &default, std::ptr::null_mut());
+    }
+}
+
 /// `kill(2)`.
 ///
 /// # Errors

@@ -146,6 +146,7 @@ fn scheduler_io_priority_and_personality_are_as_asked() {
     assert_eq!(look::value(format!("/proc/{pid}/personality")), "00000008");
     let ionice = std::process::Command::new("ionice").args(["-p", &pid.to_string()]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ionice.stdout).trim(), "best-effort: prio 6");
+    assert_eq!(case.exec(&["cat", "/proc/self/personality"]).ok().out().trim(), "00000008", "exec has the container's");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(super) fn become_user(
     filter: Option<Vec<u8>>,
 ) -> Result<Start> {
     let ours = &plan.process;
-    if let Some(persona) = plan.container.as_ref().and_then(|c| c.personality) {
+    if let Some(persona) = ours.personality {
         sys::process::set_personality(persona).context(|| "personality")?;
     }
     own_session(terminal)?;

@@ -32,6 +32,7 @@ use crate::plan::host::Host;
 use crate::plan::memory_policy;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
+use crate::plan::properties::personality;
 use crate::plan::seccomp::FilterPlan;
 use crate::plan::time_offsets::TimeOffsets;
 use crate::plan::{CgroupManager, ChildPlan, Choices};
@@ -119,6 +120,7 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let choices = Choices { no_pivot: false, cgroups, tolerance: None, trace, notify: None, extras };
     let mut plan = ChildPlan::exec(&process, filter.as_ref(), keep_groups, &host, choices)?;
     plan.process.memory_policy = spec.linux().as_ref().map(memory_policy::from_spec).transpose()?.flatten();
+    plan.process.personality = spec.linux().as_ref().map(personality).transpose()?.flatten();
     let patience = patience::patience(0)?;
     let console = Console::choose(plan.shape.terminal, request.console_socket, request.detached)?;
     let pidfd_socket = PidfdSocket::connect(request.pidfd_socket)?;

@@ -103,6 +103,7 @@ impl Plan {
         process.env.extend(choices.notify.map(|_| mounts::NOTIFY_VARIABLE.to_owned()));
         process.user.keep_groups = asked.keep_original_groups;
         process.memory_policy = findings.or_default(memory_policy::from_spec(linux));
+        process.personality = findings.or_default(personality(linux));
         namespaces.child.keep_groups = asked.keep_original_groups;
         let masked_paths = paths(linux.masked_paths().as_deref(), "linux.maskedPaths", findings);
         let readonly_paths = paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths", findings);
@@ -137,7 +138,6 @@ impl Plan {
             sysctls: sysctls(linux, &namespaces, findings),
             hostname: findings.or_default(named(spec.hostname(), "hostname", &namespaces)),
             domainname: findings.or_default(named(spec.domainname(), "domainname", &namespaces)),
-            personality: findings.or_default(personality(linux)),
             create_container_hooks: hooks.create_container.clone(),
             start_container_hooks: hooks.start_container.clone(),
             state: HookState {

@@ -164,8 +164,6 @@ pub struct ContainerPlan {
     pub hostname: Option<String>,
     #[allow(missing_docs)]
     pub domainname: Option<String>,
-    /// Persona of personality(2).
-    pub personality: Option<u32>,
     #[allow(missing_docs)]
     pub create_container_hooks: Vec<HookPlan>,
     #[allow(missing_docs)]

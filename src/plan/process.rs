@@ -46,6 +46,10 @@ pub struct ProcessPlan {
     pub affinity: AffinityPlan,
     /// set_mempolicy(2).
     pub memory_policy: Option<MemoryPolicyPlan>,
+    /// Persona of personality(2).
+    pub personality: Option<u32>,
+    /// The child gives the standard streams to the user: the parent, an ordinary user's, may not.
+    pub gives_stdio: bool,
     /// Fds 3 to 2 + this stay open.
     pub preserve_fds: u32,
     /// How many of these are listening sockets: the payload gets LISTEN_FDS and LISTEN_PID.
@@ -198,6 +202,8 @@ impl ProcessPlan {
             io_priority: findings.or_default(io_priority(process, at)),
             affinity,
             memory_policy: None,
+            personality: None,
+            gives_stdio: !host.root && terminal.is_none(),
             preserve_fds: extras.preserve_fds.saturating_add(listen_fds),
             listen_fds,
             keyring: extras.keyring.map(str::to_owned),

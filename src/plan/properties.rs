@@ -110,7 +110,11 @@ pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Fin
     all
 }
 
-pub(super) fn personality(linux: &Linux) -> Result<Option<u32>> {
+/// `linux.personality`, as personality(2) takes it.
+///
+/// # Errors
+/// Flags, of which there are none.
+pub(crate) fn personality(linux: &Linux) -> Result<Option<u32>> {
     const PER_LINUX: u32 = 0;
     const PER_LINUX32: u32 = 8;
     let Some(personality) = linux.personality() else {

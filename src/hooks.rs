@@ -1,5 +1,6 @@
 //! Runs hooks. runtime-spec, config.md, "POSIX-platform Hooks".
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -79,11 +80,12 @@ pub(crate) fn run(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path
 }
 
 /// Runs hooks of a kind that comes after the fact: each of them, whatever became of the others. Failures are told and
-/// change nothing.
-pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, cwd: Option<&Path>, output: &HookOutput) {
+/// change nothing. They run in the bundle, as all of the host's do, while there is one.
+pub(crate) fn run_all(kind: &str, hooks: &[HookPlan], state: &str, bundle: &Path, output: &HookOutput) {
     if hooks.is_empty() {
         return;
     }
+    let cwd = Some(bundle).filter(|bundle| bundle.is_dir());
     let output = Output::open(output).unwrap_or_else(|e| {
         log::warn!("{e}");
         Output::default()
@@ -128,12 +130,14 @@ fn run_one((kind, i): (&str, usize), hook: &HookPlan, state: &str, cwd: Option<&
         Some(file) => Stdio::from(file.try_clone().context(|| "duplicate the file for standard output")?),
         None => Stdio::null(),
     };
-    command.env_clear().stdin(Stdio::from(input)).stdout(stdout).stderr(stderr);
+    command.stdin(Stdio::from(input)).stdout(stdout).stderr(stderr);
     command.args(hook.args.iter().skip(1));
     if let Some(name) = hook.args.first() {
         command.arg0(name);
     }
-    command.envs(hook.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+    if let Some(env) = &hook.env {
+        command.env_clear().envs(env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+    }
     // A group of its own, so that what it has started ends with it.
     command.process_group(0);
     let child = command.spawn().context(|| "execute");
@@ -195,6 +199,14 @@ fn wait_at_most(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>
     }
 }
 
+/// The environment of this process, but for what is no text, which a plan can't hold.
+pub(crate) fn own_environment() -> Vec<String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
 /// A file in memory.
 fn memory() -> Result<File> {
     rustix::fs::memfd_create("hook", rustix::fs::MemfdFlags::CLOEXEC).map(File::from).context(|| "memfd_create")
@@ -217,7 +229,7 @@ mod tests {
 
     fn hook(script: &str, timeout: Option<u64>) -> HookPlan {
         let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        HookPlan { path: "/bin/sh".into(), args, env: vec!["PATH=/usr/bin:/bin".into()], timeout }
+        HookPlan { path: "/bin/sh".into(), args, env: Some(vec!["PATH=/usr/bin:/bin".into()]), timeout }
     }
 
     #[test]

@@ -133,6 +133,80 @@ fn the_environment_and_arguments_are_exactly_the_configured_ones() {
 }
 
 #[test]
+fn without_an_environment_they_have_that_of_who_calls_or_of_the_payload() {
+    let mut case = case!("hooknoenv");
+    tandem_only!("createContainer hooks with the caller's environment");
+    let mut hooks = json!({});
+    for kind in ON_HOST {
+        let one = |name: &str| {
+            let file = case.text(&format!("{kind}.{name}"));
+            json!({"path": "/bin/sh", "args": ["sh", "-c", format!("tr '\\0' '\\n' </proc/self/environ >'{file}'")]})
+        };
+        let mut empty = one("empty");
+        empty["env"] = json!([]);
+        hooks[kind] = json!([one("none"), empty]);
+    }
+    let script = "cat /proc/$$/environ | tr '\\0' '\\n' >/tmp/none";
+    hooks["startContainer"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    case.alter(|c| {
+        c["hooks"] = hooks;
+        c["process"]["env"] = json!(["PATH=/bin", "OF=payload"]);
+    });
+    let called = |args: &[&str]| {
+        let mut command = case.command();
+        command.args(args).env("OF", "caller");
+        case.launch(command).wait().ok();
+    };
+    called(&["create", "--bundle", &case.text("bundle"), "--pid-file", &case.text("pid"), &case.id]);
+    case.adopt(case.pid());
+    called(&["start", &case.id]);
+    case.stop();
+    called(&["delete", &case.id]);
+    for kind in ON_HOST {
+        let seen = |name: &str| fs::read_to_string(case.path(&format!("{kind}.{name}"))).unwrap();
+        assert!(seen("none").lines().any(|entry| entry == "OF=caller"), "{kind}: {}", seen("none"));
+        assert_eq!(seen("empty"), "", "{kind}: an empty environment is one");
+    }
+    let seen = fs::read_to_string(case.rootfs().join("tmp/none")).unwrap();
+    assert_eq!(seen, "HOME=/root\nOF=payload\nPATH=/bin\n", "startContainer");
+}
+
+#[test]
+fn those_of_the_host_run_in_the_bundle() {
+    let mut case = case!("hookcwd");
+    let hooks = json!(
+        ON_HOST
+            .map(|kind| (kind, json!([hook(&format!("pwd >'{}'", case.text(kind)))])))
+            .into_iter()
+            .filter(|(kind, _)| *kind != "createContainer")
+            .collect::<std::collections::BTreeMap<_, _>>()
+    );
+    case.alter(|c| c["hooks"] = hooks);
+    case.args(&["true"]);
+    let bundle = case.text("bundle");
+    let mut command = case.command();
+    command.current_dir("/usr").args(["run", "--bundle", &bundle, &case.id]);
+    case.launch(command).wait().ok();
+    let kinds = if common::is_tandem() {
+        &["prestart", "createRuntime", "poststart", "poststop"][..]
+    } else {
+        &["createRuntime"]
+    };
+    for kind in kinds {
+        assert_eq!(look::value(case.path(kind)), bundle, "{kind} of run");
+    }
+    case.args(&["sleep", "100000"]);
+    case.running();
+    case.stop();
+    let mut command = case.command();
+    command.current_dir("/usr").args(["delete", &case.id]);
+    case.launch(command).wait().ok();
+    if common::is_tandem() {
+        assert_eq!(look::value(case.path("poststop")), bundle, "poststop of delete");
+    }
+}
+
+#[test]
 fn those_of_the_runtime_run_on_the_host_and_those_of_the_container_in_it() {
     let mut case = case!("hookns");
     let note = |case: &Case, kind: &str| {

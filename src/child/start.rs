@@ -94,8 +94,10 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
     session.recorder.doing("hooks");
     if let Some(container) = plan.container.as_ref().filter(|c| !c.start_container_hooks.is_empty()) {
         let state = crate::kernel::hooks::state_json(&container.state, "created", own_pid);
-        let hooks = &container.start_container_hooks;
-        crate::kernel::hooks::run("startContainer", hooks, &state, Some(Path::new("/")), &last.output)?;
+        // Their program is the container's: they have the payload's environment where they have none of their own.
+        let env = || start.env.iter().map(|entry| entry.to_string_lossy().into_owned()).collect();
+        let hooks: Vec<_> = container.start_container_hooks.iter().map(|hook| hook.or_env(env)).collect();
+        crate::kernel::hooks::run("startContainer", &hooks, &state, Some(Path::new("/")), &last.output)?;
     }
     session.recorder.doing("execve");
     await_terminal_size(session, plan);

@@ -207,6 +207,7 @@ impl Making<'_> {
             Some(dir) => Some(dir.full_path().into()),
             None => hierarchies.own_dir(controller, proc),
         });
+        plan.give_hooks_environment(crate::hooks::own_environment);
         let plan = &*plan;
 
         let recorded = channel.recorded(self.request.command())?;
@@ -412,7 +413,13 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
 /// A failure after hooks have run: what they made is theirs to take back; runtime-spec, runtime.md, "Lifecycle".
 fn after_failure(plan: &Plan) {
     let state = plan.child.container.as_ref().map(|c| crate::hooks::state_json(&c.state, "stopped", 0));
-    crate::hooks::run_all("poststop", &plan.hooks.poststop, &state.unwrap_or_default(), None, &plan.hook_output);
+    crate::hooks::run_all(
+        "poststop",
+        &plan.hooks.poststop,
+        &state.unwrap_or_default(),
+        &plan.bundle,
+        &plan.hook_output,
+    );
 }
 
 /// Writes a pid file as engines read it: decimal, no newline, there at once or not at all.

@@ -366,7 +366,7 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
     record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
     clean::remove_state(&dir)?;
     let state = crate::hooks::state_json(&record.state, "stopped", 0);
-    crate::hooks::run_all("poststop", &record.poststop, &state, None, &record.hook_output);
+    crate::hooks::run_all("poststop", &record.poststop, &state, &record.state.bundle, &record.hook_output);
     Ok(())
 }
 

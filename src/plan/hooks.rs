@@ -15,8 +15,10 @@ pub struct HookPlan {
     pub path: PathBuf,
     /// Its arguments from `argv[0]` on; the path alone where the configuration has none.
     pub args: Vec<String>,
-    /// Its whole environment.
-    pub env: Vec<String>,
+    /// Its whole environment; None where the configuration has none, not even an empty one. On the host it is the
+    /// command's own then, for createContainer that too, for startContainer the payload's.
+    #[serde(default)]
+    pub env: Option<Vec<String>>,
     /// Seconds after which it is killed and has failed.
     pub timeout: Option<u64>,
 }
@@ -68,6 +70,13 @@ impl Hooks {
     }
 }
 
+impl HookPlan {
+    /// The hook with this environment, if it has none of its own.
+    pub(crate) fn or_env(&self, env: impl FnOnce() -> Vec<String>) -> HookPlan {
+        HookPlan { env: Some(self.env.clone().unwrap_or_else(env)), ..self.clone() }
+    }
+}
+
 fn list(hooks: Option<&[Hook]>, kind: &str, findings: &mut Findings) -> Vec<HookPlan> {
     let hooks = hooks.unwrap_or_default().iter().enumerate();
     hooks.filter_map(|(i, hook)| findings.take(one(hook, &format!("hooks.{kind}[{i}]")))).collect()
@@ -88,5 +97,5 @@ fn one(hook: &Hook, at: &str) -> Result<HookPlan> {
         Some(args) => args.clone(),
         None => vec![path.display().to_string()],
     };
-    Ok(HookPlan { path, args, env: hook.env().clone().unwrap_or_default(), timeout })
+    Ok(HookPlan { path, args, env: hook.env().clone(), timeout })
 }

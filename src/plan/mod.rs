@@ -229,6 +229,16 @@ impl Plan {
         self.sources.iter().skip(1).any(|source| matches!(source, Source::Path { recursive: true, .. }))
     }
 
+    /// Completes the plan with the environment of createContainer hooks that have none of their own: the command's, which
+    /// the child does not know.
+    ///
+    /// Not the payload's, as with runc: their programs are the host's, run with its root's rights, and an image must not
+    /// set LD_PRELOAD for them (CVE-2025-23266).
+    pub fn give_hooks_environment(&mut self, env: impl Fn() -> Vec<String>) {
+        let hooks = self.child.container.iter_mut().flat_map(|container| &mut container.create_container_hooks);
+        hooks.for_each(|hook| *hook = hook.or_env(&env));
+    }
+
     /// Completes the plan once the places of the container's control groups are known: without a cgroup namespace, they
     /// are what its `/sys/fs/cgroup` shows.
     pub fn place_cgroups(&mut self, place: impl Fn(&str) -> Option<PathBuf>) {

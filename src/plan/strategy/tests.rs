@@ -62,7 +62,7 @@ fn a_file_system_made_of_the_hosts_paths_is_the_parents() {
 
 #[test]
 fn hooks_change_nothing_but_what_they_are_shown() {
-    let hook = || super::super::hooks::HookPlan { path: "/h".into(), args: vec![], env: vec![], timeout: None };
+    let hook = || super::super::hooks::HookPlan { path: "/h".into(), args: vec![], env: None, timeout: None };
     let hooked = choose(ALL, &own(0), |_, hooks| hooks.create_container.push(hook()));
     assert_eq!((hooked.strategy, hooked.late, hooked.shows_host), (Strategy::Namespace, None, true));
     let before = MountApi { namespace: false, ..ALL };

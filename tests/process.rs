@@ -205,6 +205,23 @@ fn the_environment_is_exactly_the_configured_one() {
 }
 
 #[test]
+fn an_empty_home_is_the_users_own() {
+    let mut case = case!("home");
+    case.alter(|c| {
+        c["process"]["env"] = json!(["PATH=/bin", "HOME="]);
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    case.script("echo $HOME");
+    assert_eq!(case.run().ok().out(), "/tmp\n");
+    case.args(&["sleep", "100000"]);
+    case.running();
+    let exec = ["exec", "--env", "HOME=", "--user", "1000", &case.id, "sh", "-c", "echo $HOME"];
+    if common::is_tandem() {
+        assert_eq!(case.call(&exec).ok().out(), "/tmp\n");
+    }
+}
+
+#[test]
 fn a_large_environment_arrives_whole() {
     let mut case = case!("bigenv");
     // Above any one packet or pipe buffer, below the kernel's limit for arguments.

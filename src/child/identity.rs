@@ -153,6 +153,8 @@ fn mapped(errno: Errno, call: String) -> Error {
 /// The payload's environment: what was asked for, and HOME, which programs expect and engines leave to the runtime.
 fn environment(process: &ProcessPlan) -> Vec<String> {
     let mut env = process.env.clone();
+    // Empty is as good as none, as with runc: `docker exec -e HOME= ...` and images whose HOME nobody has set.
+    env.retain(|e| e != "HOME=");
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", home(process.user.uid).unwrap_or_else(|| "/".into())));
     }

@@ -252,6 +252,25 @@ fn a_terminal_belongs_to_the_payloads_user() {
 }
 
 #[test]
+fn a_console_socket_may_be_deeper_than_an_address_has_room_for() {
+    let mut case = case!("ttydeep");
+    tandem_only!("a console socket of over 107 bytes");
+    let deep = case.path(&"d".repeat(90)).join("e".repeat(90));
+    fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::symlink(&deep, case.path("short")).unwrap();
+    case.alter(|c| c["process"]["terminal"] = json!(true));
+    case.script("echo hello; exec sleep 100000");
+    let socket = ConsoleSocket::new(&case.path("short/tty.sock"));
+    let path = deep.join("tty.sock").to_str().unwrap().to_owned();
+    case.create_with(&["--console-socket", &path]).ok();
+    let console = socket.receive();
+    case.start();
+    console.read_until("hello");
+    case.call(&["exec", "--tty", "--console-socket", &path, &case.id, "echo", "again"]).ok();
+    socket.receive().read_until("again");
+}
+
+#[test]
 fn a_console_socket_goes_with_a_terminal_and_a_terminal_with_a_socket() {
     let mut case = case!("ttyno");
     let socket = ConsoleSocket::new(&case.path("tty.sock"));

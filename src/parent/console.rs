@@ -9,6 +9,7 @@ use passfd::FdPassingExt;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use super::unix;
 use crate::error::{Context, Error, Result};
 use crate::plan::process::TerminalSize;
 use crate::protocol::recording::FdKind;
@@ -47,7 +48,7 @@ impl Console {
                 if !is_socket {
                     return Err(Error::call(doing(), Errno::NOTSOCK));
                 }
-                Ok(Console::Socket(UnixStream::connect(path).context(doing)?))
+                Ok(Console::Socket(unix::connect(path, "console socket")?))
             }
         }
     }

@@ -36,6 +36,7 @@ mod spawn;
 mod stage;
 mod stdio;
 pub mod trace;
+mod unix;
 pub mod users;
 
 pub(crate) use console::check_master;

@@ -7,6 +7,7 @@ use std::path::Path;
 use passfd::FdPassingExt;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::unix;
 use crate::error::{Context, Error, Result};
 
 /// Connected before anything is made.
@@ -18,11 +19,7 @@ impl PidfdSocket {
     /// # Errors
     /// Nobody listens there, or the path is no socket.
     pub(super) fn connect(path: Option<&Path>) -> Result<Option<PidfdSocket>> {
-        let connect = |path: &Path| {
-            let doing = || format!("connect to the pidfd socket `{}`", path.display());
-            UnixStream::connect(path).context(doing).map(PidfdSocket)
-        };
-        path.map(connect).transpose()
+        path.map(|path| unix::connect(path, "pidfd socket").map(PidfdSocket)).transpose()
     }
 
     /// Sends a pidfd of the process; `kind` is the message beside it: `standard` of a container's first process, `setns` of

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::unix;
 use crate::error::{Context, Error, Result};
 use crate::plan::HookState;
 use crate::plan::seccomp::ListenerPlan;
@@ -29,8 +30,7 @@ impl Receiver {
         init: i32,
     ) -> Result<Option<Receiver>> {
         let Some(plan) = plan else { return Ok(None) };
-        let doing = || format!("connect to the seccomp receiver `{}`", plan.path.display());
-        let socket = UnixStream::connect(&plan.path).context(doing)?;
+        let socket = unix::connect(&plan.path, "seccomp receiver")?;
         let state = crate::hooks::state_json(state, status, init);
         let state = serde_json::from_str(&state).map_err(|e| Error::system(e.to_string()))?;
         Ok(Some(Receiver { socket, plan: plan.clone(), state }))

@@ -12,3 +12,4 @@ pub use dir::{ContainerDir, StateRoot, replace};
 pub use process::ProcessId;
 pub(crate) use process::{is_gone, must_be_executed};
 pub use record::{Record, Status};
+pub(crate) use sockets::in_directory;

@@ -1,6 +1,7 @@
 //! The sockets in a container's directory: one on which `start` calls, one to which a service says that it is ready.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -89,12 +90,24 @@ impl ContainerDir {
     /// Calls with the address of a socket of this name, in the directory itself: a socket's path has room for 107 bytes, and the
     /// state root may be deeper.
     fn inside(&self, name: &str, call: impl FnOnce(&SocketAddrUnix) -> Result<()>) -> Result<()> {
-        let address = SocketAddrUnix::new(name).context(|| format!("address of `{name}`"))?;
-        let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let back = back.context(|| "open the working directory")?;
-        rustix::process::fchdir(&self.fd).context(|| "fchdir to the state directory")?;
-        let called = call(&address);
-        rustix::process::fchdir(&back).context(|| "go back to the working directory")?;
-        called
+        in_directory(self.fd.as_fd(), name.as_ref(), call)
     }
+}
+
+/// Calls with the address of a socket of this name, with its directory as the working directory.
+///
+/// # Errors
+/// Those of the call; a name that no address has room for.
+pub(crate) fn in_directory(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    call: impl FnOnce(&SocketAddrUnix) -> Result<()>,
+) -> Result<()> {
+    let address = SocketAddrUnix::new(name).context(|| format!("address of `{}`", name.display()))?;
+    let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let back = back.context(|| "open the working directory")?;
+    rustix::process::fchdir(directory).context(|| "fchdir to the socket's directory")?;
+    let called = call(&address);
+    rustix::process::fchdir(&back).context(|| "go back to the working directory")?;
+    called
 }

@@ -131,7 +131,8 @@ fn line(level: Level, message: &str, format: TextOrJson) -> String {
 
 /// What `log::warn!` and its like end in.
 struct Logger {
-    level: LevelFilter,
+    /// Writes to standard error.
+    stderr: env_logger::Logger,
     /// Whether standard error is for our own words.
     aloud: bool,
     /// The warnings of this command, until it is known whether an error ends it.
@@ -148,18 +149,18 @@ impl Logger {
 
 impl ::log::Log for Logger {
     fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        self.stderr.enabled(metadata)
     }
 
     fn log(&self, record: &::log::Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let message = one_line(&record.args().to_string());
         if self.aloud {
-            eprintln!("tandem: {}: {message}", record.level().as_str().to_ascii_lowercase());
+            self.stderr.log(record);
         }
         if record.level() <= ::log::Level::Warn {
+            let message = one_line(&record.args().to_string());
             self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         }
     }
@@ -176,7 +177,14 @@ pub(super) fn init(globals: &Globals, shared: bool) -> Result<()> {
     let level = if globals.debug { LevelFilter::Debug } else { globals.log_level.unwrap_or(LevelFilter::Warn) };
     let asked = globals.debug || globals.log_level.is_some();
     let aloud = asked || !shared || std::io::stderr().is_terminal();
-    let logger = LOGGER.get_or_init(|| Logger { level, aloud, warnings: Mutex::default() });
+    let stderr = env_logger::Builder::new()
+        .filter_level(level)
+        .format(|out, record| {
+            let level = record.level().as_str().to_ascii_lowercase();
+            writeln!(out, "tandem: {level}: {}", one_line(&record.args().to_string()))
+        })
+        .build();
+    let logger = LOGGER.get_or_init(|| Logger { stderr, aloud, warnings: Mutex::default() });
     // Fails only where a logger is set already, which is then the caller's.
     if ::log::set_logger(logger).is_ok() {
         ::log::set_max_level(level);

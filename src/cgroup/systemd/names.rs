@@ -19,7 +19,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads `SLICE:PREFIX:NAME`. An empty slice, and an absent path, stand for `default_slice`.
+    /// Reads `SLICE:PREFIX:NAME`; also crun's `SLICE:NAME` and a bare `NAME`, which have no prefix. An empty slice, and an
+    /// absent one, stand for `default_slice`.
     ///
     /// # Errors
     /// Another form, or what is no name of a unit.
@@ -32,12 +33,19 @@ impl Names {
         let shown = path.display().to_string();
         let text = path.to_str().ok_or_else(|| invalid(&shown, "holds unprintable bytes"))?;
         let parts: Vec<&str> = text.split(':').collect();
-        let [slice, prefix, name] = parts[..] else {
-            let error = invalid(&shown, "is not of the form `SLICE:PREFIX:NAME`, as systemd's cgroups need it");
-            return Err(error.advise("tandem's `--cgroup-manager cgroupfs` takes a path; an engine has a setting for its cgroup manager or driver"));
+        let (slice, prefix, name) = match parts[..] {
+            [slice, prefix, name] => (slice, Some(prefix), name),
+            [slice, name] => (slice, None, name),
+            [name] if !name.contains('/') => ("", None, name),
+            _ => {
+                let error = invalid(&shown, "is not of the form `SLICE:PREFIX:NAME`, as systemd's cgroups need it");
+                return Err(error.advise(
+                    "tandem's `--cgroup-manager cgroupfs` takes a path; an engine has a setting for its cgroup manager or driver",
+                ));
+            }
         };
         if name.is_empty() {
-            return Err(invalid(&shown, "has no name after the second colon"));
+            return Err(invalid(&shown, "has no name after the last colon"));
         }
         let slice = if slice.is_empty() { default_slice } else { slice };
         expand(slice).ok_or_else(|| invalid(&shown, &format!("`{slice}` is no slice such as `a-b.slice`")))?;
@@ -46,7 +54,7 @@ impl Names {
                 expand(name).ok_or_else(|| invalid(&shown, &format!("`{name}` is no slice such as `a-b.slice`")))?;
                 name.to_owned()
             }
-            false => format!("{prefix}-{name}.scope"),
+            false => prefix.map_or_else(|| format!("{name}.scope"), |prefix| format!("{prefix}-{name}.scope")),
         };
         check_unit(slice, &shown)?;
         check_unit(&unit, &shown)?;
@@ -111,6 +119,9 @@ mod tests {
             ("-.slice:a:b", "-.slice", "a-b.scope", "/a-b.scope"),
             ("a-b-c.slice:x:y", "a-b-c.slice", "x-y.scope", "/a.slice/a-b.slice/a-b-c.slice/x-y.scope"),
             ("a.slice:x:p-q.slice", "a.slice", "p-q.slice", "/p.slice/p-q.slice"),
+            ("a.slice:b", "a.slice", "b.scope", "/a.slice/b.scope"),
+            (":b", "system.slice", "b.scope", "/system.slice/b.scope"),
+            ("b", "system.slice", "b.scope", "/system.slice/b.scope"),
         ] {
             let names = parse(path).unwrap();
             assert_eq!((names.slice.as_str(), names.unit.as_str()), (slice, unit));
@@ -124,7 +135,8 @@ mod tests {
     fn what_is_no_unit_is_refused() {
         for (path, why) in [
             ("/a/b", "is not of the form `SLICE:PREFIX:NAME`"),
-            ("a.slice:b", "is not of the form"),
+            ("a.slice:", "has no name"),
+            ("a:b", "`a` is no slice"),
             ("a.slice:b:c:d", "is not of the form"),
             ("a.slice:b:", "has no name"),
             ("a:b:c", "`a` is no slice"),

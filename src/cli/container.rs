@@ -226,11 +226,14 @@ pub(super) struct Kill {
     /// The signal, by name, with or without SIG, or by number
     #[arg(default_value = "SIGTERM")]
     signal: String,
+    /// The signal as an option, `-s` too
+    #[arg(long = "signal", value_name = "SIGNAL", conflicts_with = "signal")]
+    option: Option<String>,
 }
 
 impl Kill {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
-        let signal = signal(&self.signal)?;
+        let signal = signal(self.option.as_deref().unwrap_or(&self.signal))?;
         many::each(&context.state, &self.id, self.regex, |id| {
             context.trace.traced("kill", id, |_| {
                 let container = Container::open(&context.state, id)?;

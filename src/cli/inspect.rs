@@ -108,10 +108,9 @@ pub(super) struct Ps {
 impl Ps {
     pub(super) fn run(&self, context: &Context) -> Result<()> {
         let container = Container::open(&context.state, &self.id)?;
-        if container.status == Status::Stopped {
-            return Err(Error::new(Kind::State, "container not running"));
-        }
-        let pids = container.pids()?.unwrap_or_else(|| {
+        // A stopped one has none, whoever else may be in its cgroup.
+        let pids = if container.status == Status::Stopped { Some(vec![]) } else { container.pids()? };
+        let pids = pids.unwrap_or_else(|| {
             log::warn!(
                 "only the first process of container `{}` is shown: it has neither a cgroup nor a pid namespace of its own, \
                  so nothing tells which others are its",

@@ -2,7 +2,7 @@
 //!
 //! Go's parser takes a long option with one dash, too (`-bundle`; containerd writes `-no-subreaper`), and its flags may have
 //! a value (`--detach=true`, `--tty=false`). crun asks for help by `-?` and `--usage`. youki has `-l` and `-r` for `--log` and
-//! `--root`.
+//! `--root`. kill(1) and docker have `-s` for the signal.
 //!
 //! A word of one dash is a long option only if it is the whole name of one: `-it` is `-i -t`. What is a long name could be a
 //! short option with its value beside it (`-user`: `-u ser`), which nobody writes who knows Go's.
@@ -98,7 +98,7 @@ fn take_back(word: &mut OsString, flag: &Arg, globals: &Command, found: Option<&
 }
 
 fn may_be_odd(text: &str) -> bool {
-    matches!(text, "-?" | "--usage" | "-l" | "-r")
+    matches!(text, "-?" | "--usage" | "-l" | "-r" | "-s")
         || one_dash(text).is_some()
         || text.starts_with('-') && text.split_once('=').is_some_and(|(_, value)| truth(value).is_some())
 }
@@ -130,6 +130,8 @@ fn replaced<'a>(text: &str, globals: &'a Command, found: Option<&'a Command>) ->
         ("-?" | "--usage", _) => word("--help"),
         ("-l", None) => word("--log"),
         ("-r", None) => word("--root"),
+        // The global option of this letter is about cgroups, which `kill` makes none of.
+        ("-s", Some("kill")) => word("--signal"),
         _ => {
             let long = long(text, globals, found);
             let text = long.as_deref().unwrap_or(text);
@@ -162,7 +164,7 @@ fn is_known(text: &str, globals: &Command, found: Option<&Command>) -> bool {
 }
 
 fn takes_value(text: &str, globals: &Command, found: Option<&Command>) -> bool {
-    if matches!(text, "-l" | "-r") && found.is_none() {
+    if matches!((text, found.map(Command::get_name)), ("-l" | "-r", None) | ("-s", Some("kill"))) {
         return true;
     }
     let long = long(text, globals, found);
@@ -252,6 +254,12 @@ mod tests {
         assert_eq!(with("tandem spec --rootless -bundle /b"), "tandem spec --rootless --bundle /b");
         assert_eq!(with("tandem spec -rootless -bundle=/b"), "tandem spec --rootless --bundle=/b");
         assert_eq!(with("tandem spec --rootless=true"), "tandem spec --rootless");
+    }
+
+    #[test]
+    fn the_signal_of_kill_may_be_an_option() {
+        assert_eq!(with("tandem -s kill -s TERM x"), "tandem -s kill --signal TERM x");
+        assert_eq!(with("tandem exec -s x kill -s x"), "tandem exec -s x kill -s x");
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub(super) struct Update {
     /// CPU time that may be saved up for a burst, in microseconds
     #[arg(long, value_name = "USECS")]
     cpu_burst: Option<u64>,
-    /// 1 for the idle scheduling class of cgroups
-    #[arg(long, value_name = "0|1")]
+    /// 1 for the idle scheduling class of cgroups, 0 for the usual one; -1 leaves it as it is
+    #[arg(long, value_name = "0|1", allow_negative_numbers = true)]
     cpu_idle: Option<i64>,
     /// CPUs to run on, as `0-2,4`
     #[arg(long, value_name = "LIST")]
@@ -124,7 +124,7 @@ impl Update {
             ("cpu", "realtimeRuntime", json!(self.cpu_rt_runtime)),
             ("cpu", "realtimePeriod", json!(self.cpu_rt_period)),
             ("cpu", "burst", json!(self.cpu_burst)),
-            ("cpu", "idle", json!(self.cpu_idle)),
+            ("cpu", "idle", json!(self.cpu_idle.filter(|idle| *idle != -1))),
             ("cpu", "cpus", json!(self.cpuset_cpus)),
             ("cpu", "mems", json!(self.cpuset_mems)),
             ("blockIO", "weight", json!(self.blkio_weight)),

@@ -76,10 +76,16 @@ pub(super) fn become_user(
         rustix::thread::set_no_new_privs(true).context(|| "set no_new_privs")?;
     }
     let env = environment(ours);
-    let since = session.recorder.now();
-    let program = find_program(&ours.args[0], &env);
-    session.recorder.failed("program", since, &program, || ours.args[0].clone());
-    let program = program?;
+    let program = match ours.args.first() {
+        Some(name) => {
+            let since = session.recorder.now();
+            let program = find_program(name, &env);
+            session.recorder.failed("program", since, &program, || name.clone());
+            program?
+        }
+        // `start` refuses to start it.
+        None => PathBuf::new(),
+    };
     Ok(Start {
         program: c_string(program.as_os_str().as_encoded_bytes())?,
         args: ours.args.iter().map(|a| c_string(a.as_bytes())).collect::<Result<_>>()?,

@@ -23,7 +23,6 @@ mod spellings;
 mod trace;
 mod update;
 
-use std::io::Read;
 use std::path::Path;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -238,12 +237,10 @@ fn run(cli: &Cli) -> Result<i32> {
 
 /// Reads a JSON file; `-` is standard input.
 fn read_json(path: &Path) -> Result<Value> {
-    let mut text = vec![];
-    if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut text).context(|| "read standard input")?;
-    } else {
-        text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
-    }
+    let text = match path.as_os_str() == "-" {
+        true => load::limited(std::io::stdin(), "standard input")?,
+        false => load::bounded(path)?,
+    };
     load::json(&text).context(|| format!("`{}`", path.display()))
 }
 

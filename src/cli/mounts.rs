@@ -55,6 +55,6 @@ impl Which {
             Value::Array(_) => return Err(Error::new(Kind::Usage, format!("{} holds no mount", file()))),
             _ => return Err(Error::config(format!("{} is no JSON list of mounts", file()))),
         }
-        load::parse(value.to_string().as_bytes()).context(file)
+        load::mounts(value).context(file)
     }
 }

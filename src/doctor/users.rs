@@ -6,7 +6,7 @@ use super::Check;
 use crate::parent::idmap;
 use crate::plan::host::Host;
 use crate::plan::namespaces::{IdMap, IdMaps};
-use crate::plan::user::name_of;
+use crate::plan::user::{name_of, range_of};
 use crate::procfs::Proc;
 use crate::sys::userns::with_new;
 
@@ -73,32 +73,6 @@ fn of_user(uid: u32, own: &IdMaps, proc: &Proc) -> Check {
 
 /// The first range of a user's, from 1 on inside.
 fn range(file: &str, uid: u32, name: Option<&str>) -> Option<IdMap> {
-    parse(&read_to_string(file).ok()?, uid, name)
-}
-
-fn parse(text: &str, uid: u32, name: Option<&str>) -> Option<IdMap> {
-    let uid = uid.to_string();
-    let line = |line: &str| {
-        let fields: Vec<&str> = line.trim().split(':').collect();
-        let [who, first, size] = fields[..] else { return None };
-        let host = first.parse().ok().filter(|_| who == uid || Some(who) == name)?;
-        let size = size.parse().ok().filter(|size| *size > 0)?;
-        Some(IdMap { container: 1, host, size })
-    };
-    text.lines().find_map(line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_the_users_by_name_or_number() {
-        let text = "# comment\nother:1:2\nme:100000:65536\n1000:5:6\nbroken:x:1\n";
-        let host = |uid, name| parse(text, uid, name).map(|map| (map.container, map.host, map.size));
-        assert_eq!(host(7, Some("me")), Some((1, 100_000, 65536)));
-        assert_eq!(host(1000, None), Some((1, 5, 6)));
-        assert_eq!(host(8, Some("broken")), None);
-        assert_eq!(host(9, None), None);
-    }
+    let range = range_of(uid, name, &read_to_string(file).ok()?)?;
+    Some(IdMap { container: 1, host: range.first, size: range.size })
 }

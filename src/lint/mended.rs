@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Finding;
 use crate::error::Error;
-use crate::plan::{load, required};
+use crate::plan::{load, meant, required};
 
 /// How many are told.
 const MOST: usize = 100;
@@ -31,6 +31,8 @@ impl Mended {
         let mut mended = Mended { spec: None, findings: vec![], gone: Gone::default() };
         let mut read = load::read_spec(text);
         let mut json = serde_json::from_slice::<Value>(text).unwrap_or_default();
+        // As they are read: what is null is missing, and has no place to be taken out of.
+        meant::leave_nulls_out(&mut json);
         for _ in 0..MOST {
             match read {
                 Ok(read) => {
@@ -281,9 +283,10 @@ mod tests {
 
     #[test]
     fn a_number_that_is_missing_hides_nothing_beside_it() {
-        for user in [serde_json::json!({"uid": 0}), serde_json::json!({"uid": "x", "gid": 0})] {
+        for soft in [serde_json::json!(null), serde_json::json!("x")] {
             let (told, mended) = read(serde_json::json!({
-                "ociVersion": "1.0.2", "process": {"cwd": "rel", "args": ["a"], "user": user, "env": [1]},
+                "ociVersion": "1.0.2", "process": {"cwd": "rel", "args": ["a"], "env": [1],
+                    "rlimits": [{"type": "RLIMIT_CORE", "soft": soft, "hard": 1}]},
             }));
             assert_eq!(told.len(), 2, "{told:#?}");
             assert_eq!(mended.spec.unwrap().process().as_ref().unwrap().cwd().to_str(), Some("rel"));

@@ -296,7 +296,7 @@ impl Making<'_> {
             }
             None => {
                 let record = &self.record;
-                let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid)?;
+                let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "creating", pid)?;
                 self.request.signals.map_or(Ok(()), Signals::hold_all)?;
                 talk.session.send(ToChild::Release { wait_for_start: false }, &[])?;
                 talk.await_exec(receiver)?;
@@ -399,6 +399,7 @@ fn record(plan: &Plan, cgroup: Option<CgroupRecord>) -> Record {
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         process: None,
         complete: false,
+        without_process: plan.child.process.args.is_empty(),
         start_hooks: patience::seconds(plan.hooks.start_container.iter()),
         cgroup,
         rdt: plan.rdt.as_ref().map(RdtRecord::of),

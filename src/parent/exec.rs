@@ -29,6 +29,7 @@ use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::annotations::Annotations;
 use crate::plan::host::Host;
+use crate::plan::load;
 use crate::plan::memory_policy;
 use crate::plan::namespaces::flag;
 use crate::plan::process::{Extras, TerminalSize};
@@ -99,8 +100,8 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     let spec = dir.read_config()?;
     let proc = request.state.proc();
     let host = Host::look(&spec, proc)?;
-    let default = spec.process().as_ref().ok_or_else(|| Error::config("`process` is missing"))?;
-    let mut process = (request.process)(default, &Users::of(init, proc))?;
+    let default = spec.process().clone().unwrap_or_else(load::no_process);
+    let mut process = (request.process)(&default, &Users::of(init, proc))?;
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(default.exec_cpu_affinity().clone());
     }

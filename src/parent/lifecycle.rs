@@ -246,6 +246,10 @@ fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorde
             return Err(Error::new(Kind::State, message));
         }
     }
+    if record.without_process {
+        let message = format!("cannot start container `{id}`: its configuration has no `process`");
+        return Err(Error::new(Kind::State, message));
+    }
     let notify = Notify::listen(notify::wanted()?, &dir)?;
     recorder.doing("call");
     execute(&dir, &id, &record, trace, recorder, state.proc())?;
@@ -268,7 +272,7 @@ fn execute(
 ) -> Result<()> {
     let pid = record.process.map_or(0, |process| process.pid);
     // First: who has been called can't be called again.
-    let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "created", pid);
+    let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "creating", pid);
     let receiver = receiver.context(|| format!("start container `{id}`"))?;
     let patience = patience::patience(record.start_hooks)?;
     let called = dir.call(patience);

@@ -22,7 +22,8 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Connects, where there is a listener to hand over. `status` and `init` are the container's.
+    /// Connects, where there is a listener to hand over. `status` and `init` are the container's; of one whose first process
+    /// has not been executed the specification has it be `creating`.
     pub(super) fn connect(
         plan: Option<&ListenerPlan>,
         state: &HookState,

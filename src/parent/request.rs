@@ -120,11 +120,13 @@ impl<'a> Request<'a> {
         let errors = read.of_the_rest(errors.iter().map(Finding::error));
         let told = read.findings.iter().chain(&errors).filter(|finding| finding.severity == Severity::Error);
         let refused: Vec<String> = told.map(|finding| finding.path.clone()).collect();
-        let unknown = lint::unknown_properties(&text);
+        // An error tells already what is missing.
+        let of_text = lint::of_the_text(&text).into_iter().filter(|finding| !refused.contains(&finding.path));
+        let of_text: Vec<Finding> = of_text.collect();
         let systemd = self.cgroups == CgroupManager::Systemd;
         let subject = read.spec.as_ref().map(|spec| lint::Subject { spec, bundle: &bundle, systemd, refused });
         let warnings = read.of_the_rest(subject.iter().flat_map(lint::warnings));
-        Ok(read.findings.into_iter().chain(errors).chain(unknown).chain(warnings).collect())
+        Ok(read.findings.into_iter().chain(errors).chain(of_text).chain(warnings).collect())
     }
 
     /// The command that this is, as traces and recordings name it.
@@ -141,10 +143,19 @@ impl<'a> Request<'a> {
         let caller = notify::wanted()?;
         let notified = caller.is_some();
         let plan = Findings::first(|findings| self.consider(&spec, id, (&bundle, &host), notified, findings));
-        let plan = plan.and_then(|plan| plan).context(|| format!("`{}`", config.display()))?;
+        let plan = plan.and_then(|plan| plan).and_then(|plan| self.can_start(plan));
+        let plan = plan.context(|| format!("`{}`", config.display()))?;
         check_rootfs(&plan.rootfs)?;
         unknown.iter().for_each(UnknownCapability::tell);
         Ok(Planned { plan, host, text, config, caller })
+    }
+
+    /// Refuses what `run` could not start.
+    fn can_start(&self, plan: Plan) -> Result<Plan> {
+        match self.start_at_once && plan.child.process.args.is_empty() {
+            true => Err(Error::config("`process` is missing: there is nothing to start").about("process")),
+            false => Ok(plan),
+        }
     }
 
     /// The bundle, as an absolute path, and the configuration.

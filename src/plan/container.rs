@@ -48,11 +48,10 @@ impl Plan {
     ) -> Result<Plan> {
         let rootfs = bundle.join(root(spec, findings));
         let readonly_rootfs = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-        let process = spec.process().as_ref().ok_or_else(|| missing("process"));
-        let process = findings.take(process);
-        let mut process = process
-            .map(|process| ProcessPlan::read(process, "process", host, choices.extras, findings))
-            .unwrap_or_default();
+        let mut process = match spec.process() {
+            Some(process) => ProcessPlan::read(process, "process", host, choices.extras, findings),
+            None => ProcessPlan::none(choices.extras),
+        };
         let asked = Annotations::read(spec.annotations().as_ref(), findings);
         let annotations: BTreeMap<_, _> =
             spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -60,8 +59,8 @@ impl Plan {
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
 
         let mut namespaces = Namespaces::read(linux, host, findings);
-        let lines = IdMaps::read(linux, findings);
-        let id_maps = lines.as_ref().and_then(|lines| findings.or_default(lines.of_new(&namespaces)));
+        let lines = IdMaps::read(linux, findings).map(|lines| lines.filled(&namespaces, spec, host));
+        let id_maps = lines.as_ref().and_then(|lines| lines.of_new(&namespaces));
         let label = findings.or_default(mount_label(linux, host));
         let rdt = findings.or_default(rdt::from_spec(linux, &id, host));
         let net_devices = net_devices::read(linux, &namespaces, findings);
@@ -136,8 +135,8 @@ impl Plan {
             masked_paths,
             readonly_paths,
             sysctls: sysctls(linux, &namespaces, findings),
-            hostname: findings.or_default(named(spec.hostname(), "hostname", &namespaces)),
-            domainname: findings.or_default(named(spec.domainname(), "domainname", &namespaces)),
+            hostname: findings.or_default(named(spec.hostname(), "hostname", &namespaces, linux)),
+            domainname: findings.or_default(named(spec.domainname(), "domainname", &namespaces, linux)),
             create_container_hooks: hooks.create_container.clone(),
             start_container_hooks: hooks.start_container.clone(),
             state: HookState {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use rustix::io::Errno;
 
 use super::strategy::{MountApi, OVERRIDE};
+use super::user::{IdRange, name_of, range_of};
 use crate::cgroup::Hierarchies;
 use crate::error::Result;
 use crate::procfs::Proc;
@@ -35,10 +36,36 @@ pub struct Host {
     pub selinux: bool,
     /// AppArmor is enabled.
     pub apparmor: bool,
+    /// What a user namespace without mappings of its own can be given.
+    pub ids: Ids,
+}
+
+/// The runtime's own IDs in its user namespace, and those that it may map beside them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ids {
+    #[allow(missing_docs)]
+    pub uid: u32,
+    #[allow(missing_docs)]
+    pub gid: u32,
+    /// Of `/etc/subuid`.
+    pub uids: Option<IdRange>,
+    /// Of `/etc/subgid`.
+    pub gids: Option<IdRange>,
+}
+
+impl Ids {
+    fn look() -> Ids {
+        let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        // Without NSS, which a static program has not.
+        let name = name_of(uid, &read("/etc/passwd"));
+        let range = |file| range_of(uid, name.as_deref(), &read(file));
+        Ids { uid, gid, uids: range("/etc/subuid"), gids: range("/etc/subgid") }
+    }
 }
 
 impl Host {
-    /// Looks. LSMs and resctrl only if the configuration names them.
+    /// Looks. LSMs, resctrl and ranges of IDs only if the configuration needs them.
     ///
     /// # Errors
     /// A `/proc` or `/sys/fs/cgroup` that can't be read.
@@ -53,6 +80,7 @@ impl Host {
             resctrl: rdt && crate::cgroup::resctrl::is_mounted(),
             selinux: selinux && has_selinux(),
             apparmor: apparmor && has_apparmor(),
+            ids: if lacks_mappings(spec) { Ids::look() } else { Ids::default() },
             ..Host::plain(proc)?
         })
     }
@@ -115,6 +143,16 @@ fn mount_api(machine_root: bool) -> MountApi {
         // Only a kernel that knows the flag gets as far as to look for the fd.
         namespace: ask(Call::OpenTreeNamespace) == Errno::BADF,
     }
+}
+
+/// Whether there is a new user namespace whose mapping is to be made up.
+fn lacks_mappings(spec: &Spec) -> bool {
+    let Some(linux) = spec.linux() else { return false };
+    let is_new = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().is_empty());
+    let mut namespaces = linux.namespaces().iter().flatten();
+    let none = |lines: &Option<Vec<LinuxIdMapping>>| lines.as_ref().is_none_or(Vec::is_empty);
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User && is_new(namespace.path()))
+        && (none(linux.uid_mappings()) || none(linux.gid_mappings()))
 }
 
 fn has_selinux() -> bool {

@@ -77,6 +77,7 @@ fn in_words(said: &str) -> String {
     }
     match said.strip_prefix("duplicate field ") {
         Some(name) => format!("{name} is there twice"),
+        None if said == "recursion limit exceeded" => "it is nested over 127 deep".into(),
         None => said.to_owned(),
     }
 }
@@ -220,6 +221,7 @@ mod tests {
             ),
             ("missing field `c` at line 1 column 2", "`a.b.c` is missing at line 1 column 2"),
             ("duplicate field `c`", "`a.b`: `c` is there twice"),
+            ("recursion limit exceeded at line 1 column 2", "`a.b`: it is nested over 127 deep at line 1 column 2"),
             ("EOF while parsing an object", "`a.b`: EOF while parsing an object"),
         ] {
             assert_eq!(said(serde), ours);

@@ -47,7 +47,7 @@ impl LivePlan {
         let strategy = MountStrategy::choose(&wanted)?;
         let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
         let label = label.map(|label| (annotations.mount_context, label));
-        let own_maps = OwnMaps::new(IdMaps::from_spec(linux)?, &namespaces);
+        let own_maps = OwnMaps::new(IdMaps::from_spec(linux)?.filled(&namespaces, spec, host), &namespaces);
         let (namespaces, strategy, own_maps) = (&namespaces, &strategy, &own_maps);
         let around = mounts::Surroundings { bundle, namespaces, host, label, strategy, own_maps };
         let mut with_added = Spec::default();

@@ -1,14 +1,15 @@
 //! Reads config.json and process.json; every error names the file and the property.
 
+use std::io;
 use std::path::Path;
 
-use oci_spec::runtime::{Capability, LinuxIntelRdt, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Mount, Process, Spec};
 use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::json::{self, Unique};
-use super::required;
+use super::{meant, required};
 use crate::error::{Context, Error, Result};
 
 /// The name of a bundle's configuration; runtime-spec, bundle.md.
@@ -51,8 +52,37 @@ pub(crate) fn spec(path: &Path) -> Result<(Read<Spec>, Vec<u8>)> {
 /// # Errors
 /// The file can't be read.
 pub(crate) fn text(path: &Path) -> Result<Vec<u8>> {
-    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()));
-    text.map_err(|e| e.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"))
+    bounded(path).map_err(|error| match error.errno() {
+        Some(_) => error.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"),
+        None => error,
+    })
+}
+
+/// The largest file that is read, in bytes: ten thousand mounts and the longest environment that execve(2) takes fit several
+/// times. Its JSON, and all that is made of it, takes many times as much memory.
+const LARGEST: u64 = 16 << 20;
+
+/// The text of a file.
+///
+/// # Errors
+/// It can't be read, or is too large.
+pub(crate) fn bounded(path: &Path) -> Result<Vec<u8>> {
+    let name = format!("`{}`", path.display());
+    let file = std::fs::File::open(path).context(|| format!("read {name}"))?;
+    limited(file, &name)
+}
+
+/// The same of what is open, by the name that it has for people.
+///
+/// # Errors
+/// As [`bounded`].
+pub(crate) fn limited(from: impl io::Read, name: &str) -> Result<Vec<u8>> {
+    let mut text = vec![];
+    io::Read::read_to_end(&mut io::Read::take(from, LARGEST + 1), &mut text).context(|| format!("read {name}"))?;
+    match text.len() as u64 > LARGEST {
+        true => Err(Error::config(format!("{name} is too large: over {} MiB", LARGEST >> 20))),
+        false => Ok(text),
+    }
 }
 
 /// A configuration from its text.
@@ -89,7 +119,7 @@ pub(crate) fn read_spec(text: &[u8]) -> Result<Read<Spec>> {
 /// [`crate::error::Kind::Config`].
 pub(crate) fn spec_from_json(json: &Value) -> Result<Read<Spec>> {
     let mut known = json.clone();
-    let (unknown, _) = with_known_names(&mut known, PROCESS);
+    let (unknown, _) = meant::mend(&mut known, PROCESS);
     let mut value: Spec = typed(known)?;
     let first: required::Config = typed(json)?;
     required::of_config(&first)?;
@@ -102,7 +132,11 @@ const PROCESS: &str = "/process";
 
 /// Adds what oci-spec does not see.
 fn complete(spec: &mut Spec, first: &required::Config) {
-    let Some(seen) = &first.linux else { return };
+    meant::part_options(spec.mounts_mut().as_deref_mut().unwrap_or_default());
+    let Some(seen) = &first.linux else {
+        spec.set_linux(Some(nothing()));
+        return;
+    };
     let linux = spec.linux_mut().as_mut();
     if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt_mut().as_mut()) {
         old_monitoring(&seen.intel_rdt, rdt);
@@ -116,16 +150,25 @@ fn complete(spec: &mut Spec, first: &required::Config) {
     }
 }
 
-/// SemVer 2.0.0, as far as it decides: `1.MINOR.PATCH`, and what may follow.
+/// One of our types in which nothing is set: the defaults of oci-spec have values.
+fn nothing<T: DeserializeOwned>() -> T {
+    typed(serde_json::json!({})).expect("all of it is optional")
+}
+
+/// The process of a container that has none: root's, without any right.
+pub(crate) fn no_process() -> Process {
+    typed(serde_json::json!({"cwd": "/", "user": {}})).expect("all the rest is optional")
+}
+
+/// SemVer 2.0.0, as far as it decides: `1.MINOR.PATCH`, and what may follow. One that is cut short says as much.
 fn is_major_one(version: &str) -> bool {
     let numbers = version.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<&str> = numbers.split('.').collect();
     let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    numbers.len() == 3 && numbers[0] == "1" && numbers.iter().all(number)
+    numbers.len() <= 3 && numbers[0] == "1" && numbers.iter().all(number)
 }
 
-/// Parses what has a process at `process` (a JSON pointer): with the specification's names where oci-spec has others, and
-/// without capabilities that nobody knows, which the specification wants to be a warning and no error.
+/// Parses what has a process at `process` (a JSON pointer). What oci-spec takes as it is, is read only once.
 fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<Read<T>> {
     let error = match parse(text) {
         Ok(value) => return Ok(Read { value, unknown: vec![] }),
@@ -133,47 +176,11 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<Read<T
     };
     // A second property of the same name would be lost here, and the first with it.
     let Unique(mut json) = parse(text)?;
-    match with_known_names(&mut json, process) {
+    match meant::mend(&mut json, process) {
         // Its line and column are those of the file.
         (_, false) => Err(error),
         (unknown, true) => typed(json).map(|value| Read { value, unknown }),
     }
-}
-
-/// Gives a process the names that oci-spec knows, and takes out the capabilities that it does not. Returns them, and whether
-/// anything was changed.
-fn with_known_names(json: &mut Value, process: &str) -> (Vec<UnknownCapability>, bool) {
-    let (mut unknown, mut renamed) = (vec![], false);
-    let at = process.trim_start_matches('/');
-    let Some(process) = json.pointer_mut(process) else { return (unknown, false) };
-    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
-    for flag in flags.into_iter().flatten() {
-        let other = match flag.as_str() {
-            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
-            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
-            _ => continue,
-        };
-        *flag = other.into();
-        renamed = true;
-    }
-    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
-    for (set, names) in sets.into_iter().flatten() {
-        let Some(names) = names.as_array_mut() else { continue };
-        let mut index = 0;
-        names.retain(|entry| {
-            let path = format!("{}[{index}]", json::join(&json::join(at, "capabilities"), set));
-            index += 1;
-            match entry.as_str().filter(|_| serde_json::from_value::<Capability>(entry.clone()).is_err()) {
-                None => true,
-                Some(name) => {
-                    unknown.push(UnknownCapability { path, name: name.to_owned() });
-                    false
-                }
-            }
-        });
-    }
-    let changed = renamed || !unknown.is_empty();
-    (unknown, changed)
 }
 
 /// Reads `enableCMT` and `enableMBM`, which 1.3 has as `enableMonitoring`: oci-spec looks for them as `enableCmt`.
@@ -189,7 +196,7 @@ fn old_monitoring(json: &Value, rdt: &mut LinuxIntelRdt) {
 /// # Errors
 /// As [`spec`].
 pub(crate) fn process(path: &Path) -> Result<Read<Process>> {
-    let text = std::fs::read(path).context(|| format!("read `{}`", path.display()))?;
+    let text = bounded(path)?;
     process_from_text(&text).context(|| format!("`{}`", path.display()))
 }
 
@@ -204,8 +211,21 @@ fn process_from_text(text: &[u8]) -> Result<Read<Process>> {
 /// # Errors
 /// [`crate::error::Kind::Config`].
 pub fn resources(json: &Value) -> Result<LinuxResources> {
-    required::of_resources(json)?;
-    parse(json.to_string().as_bytes())
+    let mut json = json.clone();
+    meant::leave_nulls_out(&mut json);
+    required::of_resources(&json)?;
+    typed(json)
+}
+
+/// A list of mounts, of `mounts add` and `mounts remove`.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`].
+pub(crate) fn mounts(mut json: Value) -> Result<Vec<Mount>> {
+    meant::leave_nulls_out(&mut json);
+    let mut mounts: Vec<Mount> = typed(json)?;
+    meant::part_options(&mut mounts);
+    Ok(mounts)
 }
 
 /// Any JSON in which no object has a property twice: which of the two counts is nobody's to guess.
@@ -298,10 +318,10 @@ mod tests {
     #[test]
     fn takes_every_version_of_major_one() {
         let read = |version| spec_from_text(format!(r#"{{"ociVersion":"{version}"}}"#).as_bytes());
-        for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0", "1.4.0+x"] {
+        for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0", "1.4.0+x", "1.3", "1"] {
             assert!(read(version).is_ok(), "{version}");
         }
-        for version in ["1.", "1.x.0", "1.0garbage", "1.3", "11.0.0"] {
+        for version in ["", "1.", "1.x.0", "1.0garbage", "1.0.0.0", "11.0.0"] {
             assert!(read(version).is_err(), "{version}");
         }
     }
@@ -316,7 +336,7 @@ mod tests {
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 7);
         let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
-        assert_eq!(bounding.iter().collect::<Vec<_>>(), [&Capability::Kill]);
+        assert_eq!(bounding.iter().collect::<Vec<_>>(), [&oci_spec::runtime::Capability::Kill]);
         assert!(spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().is_none());
     }
 }

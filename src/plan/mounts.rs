@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::host::Host;
 use super::idmapped::{self, Idmapped, OwnMaps};
 use super::namespaces::{Namespaces, flag};
-use super::options::{Attrs, Options, Propagation, attr};
+use super::options::{Attrs, Options, Propagation, attr, is_idle_for_bind};
 use super::sources::{Source, Sources};
 use super::strategy::{MountStrategy, names_host};
 use crate::cgroup::Layout;
@@ -213,8 +213,7 @@ fn check(typ: &str, options: &Options, at: &str, findings: &mut Findings) {
     }
     for (key, value) in &options.data {
         match typ {
-            // Two of runc's are the file system's, which is mounted already.
-            _ if binds && matches!(key.as_str(), "acl" | "noacl") => {}
+            _ if binds && is_idle_for_bind(key) => {}
             _ if binds => refuse(format!("`{key}` is no option of a bind mount")),
             "cgroup" | "cgroup2" => refuse(format!("`{key}` is no option of a cgroup mount")),
             // Relative to what would depend on who makes it, and when.

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::default_ids;
 use super::findings::Findings;
 use super::host::Host;
 use super::time_offsets::TimeOffsets;
@@ -260,26 +261,18 @@ impl IdMaps {
         uid.zip(gid).map(|(uid, gid)| IdMaps { uid, gid })
     }
 
-    /// Those of a new user namespace, checked against the namespaces. None without one.
-    ///
-    /// # Errors
-    /// Missing mappings; mappings without a user namespace.
-    pub fn of_new(&self, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
-        let empty = self.uid.is_empty() && self.gid.is_empty();
+    /// Those of a new user namespace; None without one. Engines repeat the mappings of a user namespace that is joined, and
+    /// without any there is nothing to map: every runtime passes over them then.
+    pub fn of_new(&self, namespaces: &Namespaces) -> Option<IdMaps> {
+        (namespaces.new & flag::USER != 0).then(|| self.clone())
+    }
+
+    /// The same lines, and what a new user namespace has in place of those that are missing.
+    pub(super) fn filled(mut self, namespaces: &Namespaces, spec: &Spec, host: &Host) -> IdMaps {
         if namespaces.new & flag::USER != 0 {
-            if self.uid.is_empty() || self.gid.is_empty() {
-                let message = "a new user namespace needs `linux.uidMappings` and `linux.gidMappings`";
-                let missing = if self.uid.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
-                return Err(Error::config(message).about(missing));
-            }
-            return Ok(Some(self.clone()));
+            default_ids::fill(&mut self, spec, host);
         }
-        // Engines repeat the mappings of the user namespace they join.
-        if !empty && !namespaces.has_user() {
-            let message = "`linux.uidMappings` needs a user namespace in `linux.namespaces`";
-            return Err(Error::config(message).about("linux.uidMappings"));
-        }
-        Ok(None)
+        self
     }
 }
 
@@ -361,12 +354,11 @@ mod tests {
         let maps = r#","uidMappings":[{"containerID":0,"hostID":1,"size":9}],"gidMappings":[{"containerID":0,"hostID":1,"size":9}]"#;
         let check = |namespaces: &str, maps: &str| {
             let linux: Linux = serde_json::from_str(&format!(r#"{{"namespaces":{namespaces}{maps}}}"#)).unwrap();
-            IdMaps::from_spec(&linux)?.of_new(&Namespaces::from_spec(&linux, &Host::default()).unwrap())
+            IdMaps::from_spec(&linux).unwrap().of_new(&Namespaces::from_spec(&linux, &Host::default()).unwrap())
         };
-        assert!(check(r#"[{"type":"user"}]"#, maps).unwrap().is_some());
-        assert!(check(r#"[{"type":"user","path":"/u"}]"#, maps).unwrap().is_none());
-        assert!(check(r#"[{"type":"user"}]"#, "").is_err());
-        assert!(check("[]", maps).is_err());
-        assert!(check("[]", "").unwrap().is_none());
+        assert!(check(r#"[{"type":"user"}]"#, maps).is_some());
+        assert!(check(r#"[{"type":"user","path":"/u"}]"#, maps).is_none());
+        assert!(check("[]", maps).is_none());
+        assert!(check("[]", "").is_none());
     }
 }

@@ -264,6 +264,27 @@ impl Options {
     }
 }
 
+/// Whether an option says nothing to who makes a bind mount. Two of runc's are the file system's, which is mounted already;
+/// others are for the engine, which has done by now what they ask for, or for mount(8) and systemd, which read them in fstab(5).
+pub(crate) fn is_idle_for_bind(option: &str) -> bool {
+    let known = [
+        "acl",
+        "noacl",
+        "copy",
+        "nocopy",
+        "volume-nocopy",
+        "U",
+        "z",
+        "Z",
+        "_netdev",
+        "nofail",
+        "auto",
+        "noauto",
+        "nouser",
+    ];
+    known.contains(&option) || option.starts_with("x-") || option.starts_with("X-")
+}
+
 /// All words that [`Options::parse`] knows, sorted, for `features`.
 pub fn known() -> Vec<String> {
     let attributes = [

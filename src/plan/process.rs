@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// All that the payload's process is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
-    /// argv, `argv[0]` being the program; never empty.
+    /// argv, `argv[0]` being the program; empty where the configuration has no process, and nothing can be started.
     pub args: Vec<String>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,
@@ -212,6 +212,17 @@ impl ProcessPlan {
             plan.env.push(format!("LISTEN_FDS={listen_fds}"));
         }
         plan
+    }
+
+    /// What stands for the process that a configuration does not have: a container can be created without one, and not
+    /// started (runtime-spec, runtime.md, "Start").
+    pub(super) fn none(extras: Extras<'_>) -> ProcessPlan {
+        ProcessPlan {
+            cwd: "/".into(),
+            preserve_fds: extras.preserve_fds,
+            keyring: extras.keyring.map(str::to_owned),
+            ..ProcessPlan::default()
+        }
     }
 }
 

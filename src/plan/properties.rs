@@ -1,6 +1,6 @@
 //! Single properties of `linux` and of the top level: names, sysctls, masked paths, propagation, personality.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain};
 
@@ -9,11 +9,12 @@ use super::namespaces::{Namespaces, flag};
 use super::options::Propagation;
 use crate::error::{Error, Result, member};
 
+/// Paths of the container; a relative one is taken from its root, as every runtime does.
 pub(super) fn paths(paths: Option<&[String]>, at: &str, findings: &mut Findings) -> Vec<PathBuf> {
     let paths = paths.unwrap_or_default().iter().enumerate();
-    let path = |(i, path): (usize, &String)| match path.starts_with('/') && path.len() > 1 {
-        true => Ok(PathBuf::from(path)),
-        false => Err(Error::at(format!("{at}[{i}]"), format!("`{path}` is not an absolute path"))),
+    let path = |(i, path): (usize, &String)| match Path::new("/").join(path) {
+        path if path.file_name().is_some() => Ok(path),
+        _ => Err(Error::at(format!("{at}[{i}]"), format!("`{path}` is the container's root, or above it"))),
     };
     paths.filter_map(|numbered| findings.take(path(numbered))).collect()
 }
@@ -29,9 +30,24 @@ pub(super) fn rootfs_propagation(linux: &Linux) -> Result<(Propagation, bool)> {
     }
 }
 
-/// A host name needs a namespace of its own, or it would rename the host.
-pub(super) fn named(name: &Option<String>, property: &str, namespaces: &Namespaces) -> Result<Option<String>> {
+/// A host name needs a namespace of its own, or it would rename the host. A sysctl may say it too, and must say the same.
+pub(super) fn named(
+    name: &Option<String>,
+    property: &str,
+    namespaces: &Namespaces,
+    linux: &Linux,
+) -> Result<Option<String>> {
+    let also = |(sysctl, value): (&String, &String)| {
+        (path_of(sysctl).as_deref() == Some(format!("kernel/{property}").as_str()))
+            .then(|| (sysctl.clone(), value.clone()))
+    };
+    let other = linux.sysctl().iter().flatten().find_map(also);
     match name.as_ref().filter(|n| !n.is_empty()) {
+        Some(name) if other.as_ref().is_some_and(|(_, value)| value != name) => {
+            let (sysctl, value) = other.unwrap_or_default();
+            let message = format!("`linux.sysctl` has `{sysctl}` be `{value}`, and `{property}` is `{name}`");
+            Err(Error::config(message).advise("leave one of them out").about(member("linux.sysctl", &sysctl)))
+        }
         Some(_) if !namespaces.has(flag::UTS) => {
             Err(Error::config(format!("`{property}` needs a uts namespace in `linux.namespaces`")).about(property))
         }
@@ -79,6 +95,17 @@ fn why_not(path: &str) -> &'static str {
     }
 }
 
+/// The path of a sysctl below /proc/sys; None for what can be none: all of them are in directories. Both spellings are in use:
+/// dots for slashes, and, for names with a dot in them, slashes themselves.
+pub(crate) fn path_of(name: &str) -> Option<String> {
+    let path = match name.as_bytes()[name.find(['.', '/'])?] {
+        b'.' => name.replace('.', "\0").replace('/', ".").replace('\0', "/"),
+        _ => name.to_owned(),
+    };
+    let dots = |component: &str| matches!(component, "" | "." | "..");
+    (!path.split('/').any(dots)).then_some(path)
+}
+
 /// Checks that each sysctl belongs to a namespace of the container's own; else it would change the host.
 pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Findings) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = vec![];
@@ -88,17 +115,11 @@ pub(super) fn sysctls(linux: &Linux, namespaces: &Namespaces, findings: &mut Fin
         let mut refuse = |why: String| {
             findings.add(Error::at("linux.sysctl", why).about(member("linux.sysctl", name)));
         };
-        // Both spellings are in use: dots for slashes, and, for names with a dot in them, slashes themselves.
-        let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
-        let path = if first == Some(b'.') {
-            name.replace('.', "\0").replace('/', ".").replace('\0', "/")
-        } else {
-            name.clone()
+        let Some(path) = path_of(name) else {
+            refuse(format!("`{name}` is no sysctl"));
+            continue;
         };
-        let dots = |component: &str| matches!(component, "" | "." | "..");
         match namespace_of(&path) {
-            // All of them are in directories.
-            _ if first.is_none() || path.split('/').any(dots) => refuse(format!("`{name}` is no sysctl")),
             None => refuse(format!("`{name}` {}", why_not(&path))),
             Some((flag, kind)) if !namespaces.has(flag) => {
                 refuse(format!("`{name}` needs a {kind} namespace in `linux.namespaces`"));

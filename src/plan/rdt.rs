@@ -1,6 +1,6 @@
 //! `linux.intelRdt`: the resctrl group of the container; runtime-spec, config-linux.md, "IntelRdt".
 
-use oci_spec::runtime::Linux;
+use oci_spec::runtime::{Linux, LinuxIntelRdt};
 use serde::Serialize;
 
 use super::host::Host;
@@ -27,12 +27,21 @@ pub struct RdtPlan {
     pub monitor: Option<String>,
 }
 
+/// Whether no property is set: there is nothing that would not hold.
+fn asks_for_nothing(rdt: &LinuxIntelRdt) -> bool {
+    let texts = [rdt.clos_id(), rdt.l3_cache_schema(), rdt.mem_bw_schema()];
+    texts.iter().all(|text| text.is_none()) && rdt.schemata().is_none() && rdt.enable_monitoring().is_none()
+}
+
 /// Plans the group.
 ///
 /// # Errors
 /// A name that is no directory's or is resctrl's own, schemata of more than a line, and a host without resctrl.
 pub(super) fn from_spec(linux: &Linux, id: &ContainerId, host: &Host) -> Result<Option<RdtPlan>> {
     let Some(rdt) = linux.intel_rdt() else { return Ok(None) };
+    if !host.resctrl && asks_for_nothing(rdt) {
+        return Ok(None);
+    }
     if !host.resctrl {
         let what = format!("`linux.intelRdt`: no resctrl file system is mounted on `{MOUNT}`");
         let how = format!("on a processor that has RDT: mount -t resctrl resctrl {MOUNT}");
@@ -102,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_host_without_resctrl_and_a_name_of_its_own_are_refused() {
-        assert!(plan("{}", false).unwrap_err().to_string().contains("resctrl"));
+        assert_eq!(plan("{}", false).unwrap(), None);
+        assert!(plan(r#"{"closID": "a"}"#, false).unwrap_err().to_string().contains("resctrl"));
         for name in ["a/b", "..", ".", "info", "mon_groups"] {
             assert!(plan(&format!(r#"{{"closID": "{name}"}}"#), true).is_err(), "{name}");
         }

@@ -1,5 +1,6 @@
 //! Numbers that the specification requires, and that oci-spec reads as 0 where they are left out: an ID of 0 is the root, a
-//! limit of 0 leaves nothing. Go's types, which engines write, hold them all.
+//! limit of 0 leaves nothing. Go's types, which engines write, hold them all. Of a process, user and group are not among them,
+//! nor is the level of its I/O priority: there every runtime takes 0 for what is left out.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,8 +10,7 @@ use crate::error::{Error, Result};
 /// Where, as a path in which `[]` is each entry of a list, and what must be there.
 type Required = (&'static str, &'static [&'static str]);
 
-const PROCESS: [Required; 3] =
-    [("user", &["uid", "gid"]), ("rlimits[]", &["soft", "hard"]), ("ioPriority", &["priority"])];
+const PROCESS: [Required; 1] = [("rlimits[]", &["soft", "hard"])];
 const TERMINAL: [Required; 1] = [("consoleSize", &["height", "width"])];
 const MAPPINGS: [Required; 2] =
     [("uidMappings[]", &["containerID", "hostID", "size"]), ("gidMappings[]", &["containerID", "hostID", "size"])];
@@ -136,9 +136,9 @@ mod tests {
         let rate = json!([{"major": 0, "minor": 0, "rate": 0}]);
         json!({
             "ociVersion": "1.3.0",
-            "process": {"cwd": "/", "terminal": true, "user": {"uid": 0, "gid": 0}, "consoleSize": {"height": 0, "width": 0},
+            "process": {"cwd": "/", "terminal": true, "consoleSize": {"height": 0, "width": 0},
                 "rlimits": [{"type": "RLIMIT_CPU", "soft": 0, "hard": 0}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
-                "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 0}},
+                "ioPriority": {"class": "IOPRIO_CLASS_BE"}},
             "mounts": [{"destination": "/a"}, {"destination": "/b", "uidMappings": map, "gidMappings": map}],
             "linux": {"uidMappings": map, "gidMappings": map,
                 "devices": [{"path": "/dev/x", "type": "c", "major": 0, "minor": 0}],
@@ -163,7 +163,7 @@ mod tests {
     fn each_is_missed_and_named() {
         let mut pointers = vec![];
         numbers(&whole(), "", &mut pointers);
-        assert_eq!(pointers.len(), 39);
+        assert_eq!(pointers.len(), 36);
         spec_from_text(whole().to_string().as_bytes()).unwrap();
         for pointer in pointers {
             let mut json = whole();

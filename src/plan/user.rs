@@ -130,6 +130,28 @@ pub fn name_of(uid: u32, passwd: &str) -> Option<String> {
     passwd.lines().find_map(named)
 }
 
+/// IDs that a user may map into a user namespace; subuid(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    #[allow(missing_docs)]
+    pub first: u32,
+    /// How many; never 0.
+    pub size: u32,
+}
+
+/// The first range of a user in the text of a subuid(5) or subgid(5) file, by number or by name.
+pub fn range_of(uid: u32, name: Option<&str>, text: &str) -> Option<IdRange> {
+    let uid = uid.to_string();
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.trim().split(':').collect();
+        let [who, first, size] = fields[..] else { return None };
+        let first: u32 = first.parse().ok().filter(|_| who == uid || Some(who) == name)?;
+        let size = size.parse().ok().filter(|size| *size > 0 && first.checked_add(*size).is_some())?;
+        Some(IdRange { first, size })
+    };
+    text.lines().find_map(line)
+}
+
 /// The groups that list a user, but the one that is theirs anyway.
 fn memberships(name: &str, own: u32, group: &str) -> Vec<u32> {
     let member = |line: &str| {
@@ -179,6 +201,17 @@ mod tests {
         for text in nobody {
             assert!(find(text).is_err(), "{text:?}: {:?}", find(text));
         }
+    }
+
+    #[test]
+    fn a_range_is_the_users_by_name_or_number() {
+        let text = "# comment\nother:1:2\nme:100000:65536\n1000:5:6\nbroken:x:1\nlong:4294967295:2\n";
+        let found = |uid, name| range_of(uid, name, text).map(|range| (range.first, range.size));
+        assert_eq!(found(7, Some("me")), Some((100_000, 65536)));
+        assert_eq!(found(1000, None), Some((5, 6)));
+        assert_eq!(found(8, Some("broken")), None);
+        assert_eq!(found(8, Some("long")), None);
+        assert_eq!(found(9, None), None);
     }
 
     #[test]

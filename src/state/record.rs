@@ -25,6 +25,9 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Whether `create` has ended well.
     pub complete: bool,
+    /// The configuration has no process, and so nothing can be started.
+    #[serde(default)]
+    pub without_process: bool,
     /// How many seconds hooks may take between `start` and the payload, beside the usual time.
     #[serde(default)]
     pub start_hooks: u64,

@@ -1,16 +1,20 @@
 //! Warnings about `linux` and `hooks`.
 
+use std::path::{Path, PathBuf};
+
 use oci_spec::runtime::{
-    Hook, Linux, LinuxDeviceType, LinuxMemory, LinuxResources, LinuxSeccomp, LinuxSeccompAction,
-    LinuxSeccompFilterFlag, Spec,
+    Hook, Linux, LinuxDeviceType, LinuxIdMapping, LinuxMemory, LinuxNamespaceType, LinuxResources, LinuxSeccomp,
+    LinuxSeccompAction, LinuxSeccompFilterFlag, Spec,
 };
 
 use super::process::{has_user_namespace, is_runnable};
 use super::rootfs::View;
 use super::{Finding, Subject};
 use crate::cgroup::allows;
+use crate::error::member;
 use crate::plan::devices::{self, NodeKind};
 use crate::plan::findings::Findings;
+use crate::plan::properties::path_of;
 use crate::plan::resources::{DeviceKind, Resources};
 use crate::plan::seccomp::unknown;
 
@@ -19,6 +23,8 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     let Some(linux) = subject.spec.linux() else { return findings };
     findings.extend(namespaces(linux));
     findings.extend(of_root(subject.spec));
+    findings.extend(mappings(linux));
+    findings.extend(sysctls(linux));
     findings.extend(cgroups_path(linux, subject.systemd));
     // What is left of rules with errors is not what was meant, and nothing is said of it.
     if !subject.refused.iter().any(|path| path.starts_with("linux.seccomp")) {
@@ -50,6 +56,47 @@ fn of_root(spec: &Spec) -> Option<Finding> {
     })
 }
 
+/// Mappings that are made up, and those of no user namespace.
+fn mappings(linux: &Linux) -> Vec<Finding> {
+    let namespaces = || linux.namespaces().iter().flatten().filter(|n| n.typ() == LinuxNamespaceType::User);
+    let is_new = namespaces().any(|n| n.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()));
+    let lists = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
+    let finding = |(property, lines): (&str, &Option<Vec<LinuxIdMapping>>)| {
+        let empty = lines.as_ref().is_none_or(Vec::is_empty);
+        if is_new && empty {
+            let message = "there is none for the new user namespace: the process has the runtime's own ID, and what \
+                           /etc/subuid and /etc/subgid give around it";
+            return Some(Finding::warning(property, message, "say which IDs of the host it may have"));
+        }
+        (!empty && namespaces().next().is_none()).then(|| {
+            let message = "there is no user namespace that it would map: it is passed over";
+            Finding::warning(property, message, "add {\"type\": \"user\"} to `linux.namespaces`, or leave it out")
+        })
+    };
+    lists.into_iter().filter_map(finding).collect()
+}
+
+/// Sysctls that this kernel does not have, or not until a module or a device of that name comes.
+fn sysctls(linux: &Linux) -> Vec<Finding> {
+    let top = Path::new("/proc/sys");
+    let missing = |(name, _): (&String, &String)| {
+        let path = path_of(name)?;
+        let steps: Vec<&str> = path.split('/').collect();
+        // Those of a network device, which will be another namespace's: every one has the same.
+        let of_device = matches!(steps[..], ["net", "ipv4" | "ipv6" | "mpls", "conf" | "neigh", _, ..]);
+        let step =
+            |(i, step): (usize, &&str)| if of_device && i == 3 { "default".to_owned() } else { (*step).to_owned() };
+        let here: PathBuf = steps.iter().enumerate().map(step).collect();
+        top.join(here).symlink_metadata().is_err_and(is_missing).then(|| {
+            let message = format!("this kernel has no /proc/sys/{path}");
+            Finding::warning(member("linux.sysctl", name), message, "a typing mistake, or a module that is not loaded")
+        })
+    };
+    let mut findings: Vec<Finding> = linux.sysctl().iter().flatten().filter_map(missing).collect();
+    findings.sort_by(|a, b| a.path.cmp(&b.path));
+    if top.is_dir() { findings } else { vec![] }
+}
+
 fn is_missing(error: std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound
 }
@@ -57,9 +104,14 @@ fn is_missing(error: std::io::Error) -> bool {
 /// Of the form that the other cgroup manager takes.
 fn cgroups_path(linux: &Linux, systemd: bool) -> Option<Finding> {
     let path = linux.cgroups_path().as_ref()?.to_str()?;
-    let for_systemd = path.split(':').count() == 3 && path.split(':').next().is_some_and(|s| s.ends_with(".slice"));
+    let form = match path.split(':').count() {
+        2 => "SLICE:NAME",
+        3 => "SLICE:PREFIX:NAME",
+        _ => return None,
+    };
+    let for_systemd = path.split(':').next().is_some_and(|slice| slice.ends_with(".slice"));
     (for_systemd && !systemd).then(|| {
-        let message = format!("`{path}` is SLICE:PREFIX:NAME, which would be the name of one directory");
+        let message = format!("`{path}` is {form}, which would be the name of one directory");
         Finding::warning("linux.cgroupsPath", message, "call with --systemd-cgroup, or give a path")
     })
 }
@@ -72,6 +124,13 @@ fn seccomp(seccomp: &LinuxSeccomp) -> Vec<Finding> {
         let message = "everything is allowed: there will be no filter at all";
         let advice = "SCMP_ACT_ERRNO refuses what no rule allows; or leave linux.seccomp out";
         findings.push(Finding::warning("linux.seccomp.defaultAction", message, advice));
+    }
+    let notifies = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let receiver = seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    if receiver && !notifies(seccomp.default_action()) && !rules.iter().any(|rule| notifies(rule.action())) {
+        let message = "nothing is notified of: no listener is sent there";
+        let advice = "give a rule SCMP_ACT_NOTIFY, or leave it out";
+        findings.push(Finding::warning("linux.seccomp.listenerPath", message, advice));
     }
     let same = |rule: &&oci_spec::runtime::LinuxSyscall| {
         rule.action() == seccomp.default_action() && rule.errno_ret() == seccomp.default_errno_ret()

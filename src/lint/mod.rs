@@ -4,9 +4,11 @@
 //! no reason to refuse, for it means something, or can't know, for it depends on the files of the host, which may be others
 //! when the container is created.
 
+mod absent;
 mod known;
 mod linux;
 mod mended;
+mod mount_options;
 mod mounts;
 mod process;
 mod rootfs;
@@ -113,15 +115,20 @@ pub(crate) fn warnings(subject: &Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Properties that nobody reads: typing mistakes, mostly.
-pub(crate) fn unknown_properties(text: &[u8]) -> Vec<Finding> {
-    serde_json::from_slice::<Value>(text).map(|json| unknown::warnings(&json)).unwrap_or_default()
+/// Properties that nobody reads, typing mistakes mostly, and those that are null or left out.
+pub(crate) fn of_the_text(text: &[u8]) -> Vec<Finding> {
+    let Ok(json) = serde_json::from_slice::<Value>(text) else { return vec![] };
+    [unknown::warnings(&json), absent::warnings(&json)].concat()
 }
 
 /// The newest version of the specification that this runtime knows; `tandem features` says it too.
 const NEWEST: (u32, u32) = (1, 3);
 
 fn version(version: &str) -> Option<Finding> {
+    if version.split(['-', '+']).next().is_some_and(|numbers| numbers.split('.').count() < 3) {
+        let message = format!("`{version}` is no version by SemVer 2.0.0, which has three numbers");
+        return Some(Finding::warning("ociVersion", message, "write 1.MINOR.PATCH"));
+    }
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
     let version_number = (numbers.next()??, numbers.next()??);
     let (major, minor) = NEWEST;

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::process::has_namespace;
 use super::rootfs::{View, bind_source, is_bind};
-use super::{Finding, Subject};
+use super::{Finding, Subject, mount_options};
 use crate::plan::mounts::destination;
 
 pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
@@ -20,11 +20,13 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut findings = vec![];
     for (i, (at, mount)) in mounts.iter().enumerate().filter(|(_, (at, _))| !at.as_os_str().is_empty()) {
+        findings.extend(relative(i, mount));
+        findings.extend(mount_options::warnings(i, mount));
         findings.extend(hidden(i, at, &mounts));
         findings.extend(source(i, mount, subject.bundle));
         findings.extend(of_no_kernel(i, mount, &filesystems));
         findings.extend(of_the_host(i, mount, spec));
-        findings.extend(made_in_rootfs(i, at, &mounts[..i], spec, view));
+        findings.extend(not_to_be_made(i, at, &mounts[..i], view));
     }
     findings.extend(needless(spec, view));
     findings
@@ -83,14 +85,24 @@ fn of_the_host(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
     })
 }
 
-/// A mount point that will be made on the host, in a root file system that is said to be read-only.
-fn made_in_rootfs(i: usize, at: &Path, before: &[(PathBuf, &Mount)], spec: &Spec, view: &View) -> Option<Finding> {
-    let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
+/// A mount point that is not there and can't be made: the runtime makes it on the host, whatever the container may write to.
+fn not_to_be_made(i: usize, at: &Path, before: &[(PathBuf, &Mount)], view: &View) -> Option<Finding> {
     let in_mount = before.iter().any(|(over, _)| !over.as_os_str().is_empty() && at.starts_with(over));
-    (readonly && !in_mount && view.below_mounts(at).is_missing()).then(|| {
-        let message = format!("`{}` is not in the root file system, which is to be read-only", at.display());
-        let advice = "the runtime makes it there, on the host, and fails if it can't: put it in the image";
-        Finding::warning(format!("mounts[{i}].destination"), message, advice)
+    let above = view.below_mounts().sealed_above(at).filter(|_| !in_mount)?;
+    let message = format!("`{}` is not in the root file system, and `{}` is read-only", at.display(), above.display());
+    let advice = "the runtime can't make it there: put it in the image";
+    Some(Finding::warning(format!("mounts[{i}].destination"), message, advice))
+}
+
+fn relative(i: usize, mount: &Mount) -> Option<Finding> {
+    let destination = mount.destination();
+    (!destination.as_os_str().is_empty() && !destination.is_absolute()).then(|| {
+        let message = format!("`{}` is relative: it is taken from the container's root", destination.display());
+        Finding::warning(
+            format!("mounts[{i}].destination"),
+            message,
+            "begin it with a slash, as the specification has it",
+        )
     })
 }
 
@@ -100,6 +112,12 @@ fn needless(spec: &Spec, view: &View) -> Vec<Finding> {
     let lists = [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())];
     let mut findings = vec![];
     for (property, paths) in lists {
+        for (i, path) in
+            paths.iter().flatten().enumerate().filter(|(_, path)| !path.is_empty() && !path.starts_with('/'))
+        {
+            let message = format!("`{path}` is relative: it is taken from the container's root");
+            findings.push(Finding::warning(format!("{property}[{i}]"), message, "begin it with a slash"));
+        }
         for top in ["/proc", "/sys"] {
             let below = |path: &&String| Path::new(path).starts_with(top);
             let first = paths.iter().flatten().position(|path| below(&path));

@@ -33,10 +33,13 @@ fn variable<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
 
 fn program(process: &Process, view: &View) -> Option<Finding> {
     let name = process.args().as_ref()?.first().filter(|name| !name.is_empty())?;
-    let warn = |message: String| {
-        let advice = "the image may be another one than was meant, or the program be made by a hook";
-        Some(Finding::warning("process.args[0]", message, advice))
+    let arguments: Vec<&str> = name.split_whitespace().collect();
+    let is_line = arguments.len() > 1 && process.args().as_ref().is_some_and(|args| args.len() == 1);
+    let advice = match is_line {
+        true => format!("no shell parts it: {} is a program with arguments", serde_json::json!(arguments)),
+        false => "the image may be another one than was meant, or the program be made by a hook".into(),
     };
+    let warn = |message: String| Some(Finding::warning("process.args[0]", message, advice.clone()));
     if name.contains('/') {
         let path = process.cwd().join(name);
         return match view.at(&path) {
@@ -55,7 +58,11 @@ fn program(process: &Process, view: &View) -> Option<Finding> {
         return Some(finding);
     }
     match () {
-        () if seen.iter().any(|seen| matches!(seen, Seen::Unknown) || seen.is_executable()) => None,
+        () if seen.iter().any(Seen::is_executable) => None,
+        () if seen.iter().any(|seen| matches!(seen, Seen::Unknown)) && is_line => {
+            warn(format!("`{name}` is hardly the name of a program"))
+        }
+        () if seen.iter().any(|seen| matches!(seen, Seen::Unknown)) => None,
         () if seen.iter().all(Seen::is_missing) => {
             warn(format!("there is no `{name}` in any directory of PATH, `{path}`"))
         }

@@ -94,9 +94,20 @@ impl View {
         self.mounts.iter().any(|(at, _)| path.starts_with(at))
     }
 
-    /// What is at a path of the root file system before anything is mounted.
-    pub(super) fn below_mounts(&self, path: &Path) -> Seen {
-        View { rootfs: self.rootfs.clone(), mounts: vec![] }.at(path)
+    /// The root file system before anything is mounted.
+    pub(super) fn below_mounts(&self) -> View {
+        View { rootfs: self.rootfs.clone(), mounts: vec![] }
+    }
+
+    /// Of a path that is missing, the directory that it would be made in, if that is on a file system without writing.
+    pub(super) fn sealed_above(&self, path: &Path) -> Option<PathBuf> {
+        if !self.at(path).is_missing() {
+            return None;
+        }
+        let above = path.ancestors().skip(1).find(|above| matches!(self.at(above), Seen::Found(_)))?;
+        let place = self.place(&self.resolved(above))?;
+        let sealed = rustix::fs::access(&place, rustix::fs::Access::WRITE_OK) == Err(rustix::io::Errno::ROFS);
+        sealed.then_some(place)
     }
 
     fn resolved(&self, path: &Path) -> PathBuf {

@@ -18,5 +18,6 @@ fn a_message_does_not_repeat_its_path() {
 fn a_version_that_is_newer_is_told() {
     assert_eq!(version("1.3.0"), None);
     assert_eq!(version("1.0.2-dev"), None);
+    assert!(version("1.0").unwrap().message.contains("three numbers"));
     assert!(version("1.4.0").unwrap().message.contains("newer than 1.3"));
 }

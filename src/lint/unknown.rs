@@ -1,4 +1,4 @@
-//! Properties that the specification does not have: nobody reads them.
+//! Properties that the specification does not have: nobody reads them. And those that have no value.
 
 use serde_json::Value;
 
@@ -26,6 +26,7 @@ fn look(json: &Value, kind: &Kind, at: &str, findings: &mut Vec<Finding>) {
                 let path = join(at, name);
                 match known.iter().find(|(known, _)| known == name) {
                     Some((_, Kind::Foreign)) => findings.push(foreign(path)),
+                    Some(_) if entry.is_null() => findings.push(null(path)),
                     Some((_, kind)) => look(entry, kind, &path, findings),
                     None => findings.push(unknown(path, name, known)),
                 }
@@ -43,6 +44,10 @@ fn join(at: &str, name: &str) -> String {
         (false, true) => format!("{at}.{name}"),
         (_, false) => member(at, name),
     }
+}
+
+fn null(path: String) -> Finding {
+    Finding::warning(path, "null is read as if it were not there", "leave it out")
 }
 
 fn foreign(path: String) -> Finding {

@@ -67,7 +67,7 @@ fn the_receiver_gets_the_state_and_answers() {
     assert_eq!((&state["fds"], &state["pid"]), (&json!(["seccompFd"]), &json!(pid)));
     assert_eq!((&state["metadata"], &state["ociVersion"]), (&json!("of the test"), &case.config["ociVersion"]));
     assert_eq!((&state["state"]["id"], &state["state"]["pid"]), (&json!(case.id), &json!(pid)));
-    assert_eq!(state["state"]["status"], "created");
+    assert_eq!(state["state"]["status"], "creating");
     std::thread::spawn(move || answer(&listener, Some(libseccomp_errno())));
     let file = case.rootfs().join("answer");
     common::wait_until("the payload has its answer", || fs::read_to_string(&file).is_ok_and(|t| t.ends_with('\n')));

@@ -179,7 +179,10 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<Read<T
     match meant::mend(&mut json, process) {
         // Its line and column are those of the file.
         (_, false) => Err(error),
-        (unknown, true) => typed(json).map(|value| Read { value, unknown }),
+        (unknown, true) => match typed(json) {
+            Ok(value) => Ok(Read { value, unknown }),
+            Err(still) => Err(if still.property() == error.property() { error } else { still }),
+        },
     }
 }
 

@@ -153,9 +153,12 @@ fn what_nobody_knows_is_told_after_what_is_refused() {
     });
     case.create_with(&[]).refused_with(&["process.cwd"]);
     case.alter(|c| c["process"]["cwd"] = json!("/"));
-    let warned = case.create_with(&[]).ok().err();
+    let log = case.text("log");
+    case.create_with(&["--log", &log]).ok();
+    let warned = fs::read_to_string(&log).unwrap();
     assert!(warned.contains("process.capabilities.bounding[8]: `CAP_NONESUCH` is unknown"), "{warned}");
-    assert_eq!(case.exec(&["true"]).ok().err(), "", "it was told once");
+    case.call(&["exec", "--log", &log, &case.id, "true"]).ok();
+    assert_eq!(fs::read_to_string(&log).unwrap(), warned, "it was told once");
     case.delete_by_force();
     // The second of two of a name would count, and the first not, silently.
     let file = case.bundle().join("config.json");

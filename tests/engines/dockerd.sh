@@ -7,9 +7,9 @@
 #   docker_stop                       removes every container, then ends what docker_start started, by process ID
 #   docker_pids                       the daemons and the shims, one a line
 #
-# Nothing of the machine's is used or changed: no bridge, no packet filter, the plain storage driver (vfs), data, sockets and
-# process IDs in DIR, every cgroup below /$DOCKER_CGROUP. So containers need --network none or host, and there is no registry:
-# `tar -C ROOTFS -c . | docker import - NAME` makes an image.
+# Nothing of the machine's is used or changed: no bridge, no packet filter, the plain storage driver (vfs, or
+# $DOCKER_STORAGE), data, sockets and process IDs in DIR, every cgroup below /$DOCKER_CGROUP. So containers need --network
+# none or host, and there is no registry: `tar -C ROOTFS -c . | docker import - NAME` makes an image.
 
 DOCKER_DIR=${DOCKER_DIR:-}
 # Older daemons make it, and it can't be put elsewhere in a way that newer ones know. Empty if it was there before.
@@ -76,7 +76,7 @@ docker_configuration() {
     "data-root": "$DOCKER_DIR/data",
     "exec-root": "$DOCKER_DIR/run",
     "pidfile": "$DOCKER_DIR/pidfile",
-    "storage-driver": "vfs",
+    "storage-driver": "${DOCKER_STORAGE:-vfs}",
     "cgroup-parent": "/$DOCKER_CGROUP",
     "exec-opts": ["native.cgroupdriver=cgroupfs"],
     "oom-score-adjust": 0,

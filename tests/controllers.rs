@@ -37,6 +37,40 @@ fn swap_is_limited_beside_memory() {
 }
 
 #[test]
+fn no_swap_is_no_swap_alone_and_beside_a_limit() {
+    let mut case = case!("noswap");
+    if !look::has_controllers(&["memory"]) || !has_file("memory", "memory.memsw.limit_in_bytes", "memory.swap.max") {
+        skip!("no limit of swap in the cgroups of this machine");
+    }
+    let limits = json!([{"swap": 0}, {"limit": 64 * MIB, "swap": 0}, {"limit": 64 * MIB, "swap": 64 * MIB}]);
+    let swap = |case: &Case| memory(case, "memsw.limit_in_bytes", "swap.max");
+    for limit in limits.as_array().unwrap() {
+        limited(&mut case, json!({"memory": limit}));
+        match look::v1("memory") {
+            None => assert_eq!(swap(&case), "0", "{limit}"),
+            // There it is a limit of both together, and 0 is none.
+            Some(_) if limit["swap"] == 0 => assert!(swap(&case).parse::<u64>().unwrap() > 1 << 60, "{limit}"),
+            Some(_) => assert_eq!(swap(&case), (64 * MIB).to_string(), "{limit}"),
+        }
+        case.delete_by_force();
+    }
+    if look::v1("memory").is_some() {
+        return;
+    }
+    limited(&mut case, json!({"memory": {"limit": 64 * MIB}}));
+    assert_eq!(swap(&case), "max");
+    for (resources, value) in [(json!({"limit": 0, "swap": 0}), "max"), (json!({"swap": 0}), "0")] {
+        fs::write(case.path("resources"), json!({"memory": resources}).to_string()).unwrap();
+        case.call(&["update", "--resources", &case.text("resources"), &case.id]).ok();
+        assert_eq!(swap(&case), value, "{resources}");
+    }
+    case.call(&["update", "--memory-swap", "-1", &case.id]).ok();
+    assert_eq!(swap(&case), "max");
+    case.call(&["update", "--memory-swap", "0", &case.id]).ok();
+    assert_eq!(swap(&case), "0");
+}
+
+#[test]
 fn swappiness_is_the_asked_one() {
     let mut case = case!("swappiness");
     if !look::has_controllers(&["memory"]) {

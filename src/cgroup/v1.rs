@@ -17,8 +17,10 @@ pub(super) fn memory(resources: &Resources, current: &Current<'_>) -> Result<Vec
     let memory = &resources.memory;
     let mut writes = Vec::new();
     let limit = memory.limit.map(|limit| Write::new("memory limit", "memory.limit_in_bytes", bytes(limit)));
-    // A limit that is lifted takes the one of memory and swap along, which could not stay below it.
-    let swap = memory.swap.or(memory.limit.filter(|limit| *limit == Limit::Max));
+    // Memory and swap together are never 0: that is for v2, which limits swap alone. A limit that is lifted takes the one of
+    // both along, which could not stay below it.
+    let swap = memory.swap.filter(|swap| *swap != Limit::At(0));
+    let swap = swap.or(memory.limit.filter(|limit| *limit == Limit::Max));
     let swap_write = swap.map(|swap| {
         let write = Write::new("memory and swap limit", "memory.memsw.limit_in_bytes", bytes(swap));
         // A kernel that doesn't account swap doesn't limit it.
@@ -198,6 +200,7 @@ mod tests {
         assert_eq!(order(&live, at(300), Some(Limit::Max)), [format!("{swap}=-1"), format!("{limit}=300")]);
         assert_eq!(order(&live, Limit::Max, None), [format!("{swap}=-1"), format!("{limit}=-1")]);
         assert_eq!(order(&live, at(100), None), [format!("{limit}=100")]);
+        assert_eq!(order(&fresh, at(100), Some(at(0))), [format!("{limit}=100")]);
     }
 
     /// No kernel since 5.0 has the files of CFQ: this is all that can be seen of them.

@@ -48,6 +48,7 @@ pub(super) fn memory(resources: &Resources, current: &Current<'_>) -> Result<Vec
     if let Some(swap) = swap {
         let limit = match memory.limit {
             Some(limit) => Some(limit),
+            None if swap == Limit::At(0) => None,
             None => current.read("memory.max")?.as_deref().and_then(parse),
         };
         let swap = swap_alone(swap, limit)?;
@@ -69,6 +70,8 @@ fn swap_alone(both: Limit, memory: Option<Limit>) -> Result<Limit> {
     let invalid = |message: String| Err(Error::config(format!("linux.resources.memory.swap: {message}")));
     match (both, memory) {
         (Limit::Max, _) => Ok(Limit::Max),
+        // Less than any limit of memory: no swap.
+        (Limit::At(0), _) => Ok(Limit::At(0)),
         (Limit::At(both), Some(Limit::At(memory))) => match both.checked_sub(memory) {
             Some(swap) => Ok(Limit::At(swap)),
             None => invalid(format!("{both} counts memory and swap, and is below the memory limit, {memory}")),
@@ -229,6 +232,11 @@ mod tests {
         assert_eq!(run(of(at(64), Some(Limit::Max)), &fresh).unwrap(), ["memory.swap.max=max", "memory.max=64"]);
         assert_eq!(run(of(Some(Limit::Max), None), &fresh).unwrap(), ["memory.swap.max=max", "memory.max=max"]);
         assert_eq!(run(of(None, at(130)), &live).unwrap(), ["memory.swap.max=30"]);
+        for limit in [None, at(64), Some(Limit::Max)] {
+            assert_eq!(run(of(limit, at(0)), &fresh).unwrap()[0], "memory.swap.max=0", "{limit:?}");
+            assert_eq!(run(of(limit, at(0)), &live).unwrap()[0], "memory.swap.max=0", "{limit:?}");
+        }
+        assert_eq!(run(of(at(64), at(64)), &fresh).unwrap(), ["memory.swap.max=0", "memory.max=64"]);
         assert!(run(of(None, at(130)), &fresh).is_err() && run(of(None, at(80)), &live).is_err());
         let checked = Memory { check_before_update: true, ..of(at(80), None) };
         let error = run(checked, &live).unwrap_err().to_string();

@@ -47,7 +47,8 @@ pub struct Memory {
     pub limit: Option<Limit>,
     /// What reclaim tries to leave the container (v2 `memory.low`) or brings it down to (v1 soft limit).
     pub reservation: Option<Limit>,
-    /// Memory *and* swap, as the specification and cgroup v1 count; v2 counts swap alone.
+    /// Memory *and* swap, as the specification and cgroup v1 count; v2 counts swap alone. 0 is no swap on v2, and on v1 as
+    /// good as not set.
     pub swap: Option<Limit>,
     /// TCP buffers; v1 only.
     pub kernel_tcp: Option<Limit>,

@@ -16,7 +16,12 @@ pub(super) fn memory(spec: &oci::LinuxMemory, findings: &mut Findings) -> Memory
     let memory = Memory {
         limit: limit("limit", spec.limit()),
         reservation: limit("reservation", spec.reservation()),
-        swap: limit("swap", spec.swap()),
+        swap: match (spec.limit(), spec.swap()) {
+            // Beside a limit of 0, which is none, it is not set either: who writes Go's types writes both.
+            (Some(0), Some(0)) => None,
+            (_, Some(0)) => Some(Limit::At(0)),
+            (_, swap) => limit("swap", swap),
+        },
         kernel_tcp: limit("kernelTCP", spec.kernel_tcp()),
         // Older engines write -1, unsigned, for "not set".
         swappiness: spec.swappiness().filter(|value| *value != u64::MAX),
@@ -27,6 +32,7 @@ pub(super) fn memory(spec: &oci::LinuxMemory, findings: &mut Findings) -> Memory
         findings.add(invalid("linux.resources.memory.swappiness", format!("{value} is not between 0 and 100")));
     }
     match (memory.limit, memory.swap) {
+        (_, Some(Limit::At(0))) => {}
         (Some(Limit::At(limit)), Some(Limit::At(swap))) if swap < limit => {
             let message = format!("{swap} counts memory and swap, and is below memory.limit, {limit}");
             findings.add(invalid("linux.resources.memory.swap", message));

@@ -62,6 +62,9 @@ fn zeros_of_go_mean_not_set() {
         "cpus": "", "realtimeRuntime": 0}, "blockIO": {"weight": 0}, "devices": [], "network": {}});
     let read_back = read(zeros).unwrap();
     assert!(read_back.is_empty(), "{read_back:?}");
+    for swap in [json!({"swap": 0}), json!({"limit": 9, "swap": 0}), json!({"limit": -1, "swap": 0})] {
+        assert_eq!(read(json!({"memory": swap})).unwrap().memory.swap, Some(Limit::At(0)), "{swap}");
+    }
     let defaults = json!({"devices": [{"allow": false}], "memory": {"disableOOMKiller": false, "limit": -1},
         "pids": {"limit": -1}, "cpu": {"quota": -1, "idle": 0}});
     let defaults = read(defaults).unwrap();

@@ -29,6 +29,10 @@ pub enum Kind {
     PeerGone,
     /// The kernel or a file refused.
     System,
+    /// The kernel has killed the process for want of memory: a counter says so.
+    OutOfMemory,
+    /// The process has ended before its payload was executed, by nobody's doing but its own.
+    NotExecuted,
 }
 
 /// One failure. `Display` gives one line: the context from the outside in, then the system's own words.

@@ -217,3 +217,76 @@ fn an_rdma_device_that_is_not_there_is_an_error_that_names_it() {
     assert!(line.contains("rdma.max") && line.contains("nodev0"), "{line}");
     case.nothing_left("a refused create");
 }
+
+#[test]
+fn a_file_of_unified_that_is_not_there_is_an_error_that_says_so() {
+    if !common::on_v2("a_file_of_unified_that_is_not_there_is_an_error_that_says_so") {
+        return;
+    }
+    let mut case = case!("unifiednone");
+    let controllers = look::value(look::v2().expect("cgroup2").join("cgroup.controllers"));
+    let controller = controllers.split(' ').next().filter(|name| !name.is_empty()).expect("a controller");
+    for file in [format!("{controller}.no.such"), "nodot".to_owned(), "cgroup.nosuch".to_owned()] {
+        case.alter(|c| c["linux"]["resources"] = json!({"unified": {(&file): "0"}}));
+        let line = case.create_with(&[]).refused();
+        if common::is_tandem() {
+            assert!(line.contains(&format!("has no file `{file}`")) && line.contains("unified"), "{line}");
+            // podman takes these words for a missing executable.
+            assert!(!line.contains("No such file") && !line.contains("controller"), "{line}");
+        }
+        case.nothing_left("a refused create");
+    }
+    case.alter(|c| c["linux"]["resources"] = json!({"unified": {"nosuch.max": "0"}}));
+    let line = case.create_with(&[]).refused();
+    assert!(!common::is_tandem() || line.contains("does not have the `nosuch` controller"), "{line}");
+}
+
+/// As under runc. What makes such cgroups is systemd's units with threaded services, and people who write to `cgroup.type`.
+#[test]
+fn below_a_threaded_cgroup_a_container_has_a_threaded_one() {
+    if !common::on_v2("below_a_threaded_cgroup_a_container_has_a_threaded_one") {
+        return;
+    }
+    let mut case = case!("threaded");
+    // Not by the container's name: it is not what must be gone after `delete`.
+    let top = look::v2().expect("cgroup2").join(format!("tt-with-threads-{}", std::process::id()));
+    let name = top.file_name().unwrap().to_str().unwrap().to_owned();
+    fs::create_dir_all(top.join("threads")).unwrap();
+    fs::write(top.join("threads/cgroup.type"), "threaded").unwrap();
+    case.script("sleep 100000 & sleep 100000 & exec sleep 100000");
+    // Below one, beside one, and more than one level down.
+    for path in ["threads/leaf", "beside", "threads/a/b/leaf"] {
+        let own = top.join(path);
+        case.alter(|c| {
+            c["linux"]["cgroupsPath"] = json!(format!("/{name}/{path}"));
+            c["linux"]["resources"] = json!({});
+        });
+        let pid = case.running();
+        assert_eq!(look::cgroups(pid)[""], format!("/{name}/{path}"));
+        assert_eq!(look::value(own.join("cgroup.type")), "threaded");
+        case.exec(&["true"]).ok();
+        let listed = || -> Vec<u32> {
+            serde_json::from_str(&case.call(&["ps", "--format", "json", &case.id]).ok().out()).unwrap()
+        };
+        common::wait_until("all three are listed", || listed().len() == 3);
+        case.call(&["pause", &case.id]).ok();
+        case.call(&["resume", &case.id]).ok();
+        case.call(&["kill", "--all", &case.id, "KILL"]).ok();
+        case.wait_status("stopped");
+        case.delete();
+        assert!(!own.exists());
+        case.nothing_left("delete");
+        // What can't be had there is an error that says why.
+        case.alter(|c| c["linux"]["resources"] = json!({"memory": {"limit": 67_108_864}}));
+        let line = case.create_with(&[]).refused();
+        if common::is_tandem() {
+            assert!(line.contains("memory") && line.contains("threaded"), "{line}");
+        }
+        case.nothing_left("a refused create");
+        let _ = fs::remove_file(case.path("pid"));
+    }
+    for dir in ["threads/a/b", "threads/a", "threads", ""] {
+        let _ = fs::remove_dir(top.join(dir));
+    }
+    assert!(!top.exists(), "{}", top.display());
+}

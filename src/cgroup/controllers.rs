@@ -1,10 +1,11 @@
 //! What a new directory needs before limits can be set: v2 controllers, and v1's cpusets.
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::Cgroup;
-use super::dir::Dir;
+use super::dir::{Dir, write_value};
 use super::record::RecordDir;
+use super::{Cgroup, Layout, threaded};
 use crate::error::{Context, Error, Result};
 
 const AVAILABLE: &str = "cgroup.controllers";
@@ -69,16 +70,55 @@ fn give(parent: &Dir, names: &[&str], refused: &mut Vec<(String, Error)>) {
 
 /// Whether a v2 cgroup has a controller, enabling it where the layout leaves that to those who need it.
 pub(super) fn provide(cgroup: &Cgroup, dir: &Dir, name: &str) -> Result<bool> {
-    if has(&dir.read(AVAILABLE)?, name) {
+    if is_there(dir, name)? {
         return Ok(true);
     }
     if let Some(place) = cgroup.record().v2() {
         let refused = enable(place, dir, Some(name))?;
         if let Some((_, error)) = refused.into_iter().next() {
-            return Err(error.context(format!("enable the `{name}` controller")));
+            let error = error.context(format!("enable the `{name}` controller"));
+            return Err(if threaded::is(dir) { error.advise(threaded::ADVICE) } else { error });
         }
     }
+    is_there(dir, name)
+}
+
+/// Whether a v2 cgroup has a controller.
+pub(super) fn is_there(dir: &Dir, name: &str) -> Result<bool> {
     Ok(has(&dir.read(AVAILABLE)?, name))
+}
+
+/// Waits until whatever another command enables for a v2 cgroup is enabled: a controller is listed before its files are there.
+/// Returns whether there was anything to wait for: v1 has nothing of the kind.
+pub(super) fn settle(dir: &Dir) -> bool {
+    // It changes nothing, and takes the lock that who enables a controller holds until the last of its files is there.
+    // The cgroup is the container's own, so whoever may make one may write there.
+    let nothing = dir.open_file(GIVEN, OFlags::WRONLY).and_then(|file| write_value(&file, " "));
+    nothing.is_ok()
+}
+
+impl Cgroup {
+    /// Why a controller is not there.
+    pub(super) fn lacks(&self, controller: &str) -> Error {
+        // The v2 hierarchy as a whole has the empty name.
+        let reason = self.refused.iter().find(|(name, _)| name == controller || name.is_empty());
+        let message = match (self.record.is_none(), self.v2()) {
+            (true, _) => "the container has no cgroup".to_owned(),
+            (false, Some(dir)) if self.record.layout == Layout::V2 => {
+                format!("`{}` does not have the `{controller}` controller", dir.path())
+            }
+            _ => format!("no cgroup hierarchy with the `{controller}` controller is mounted"),
+        };
+        let error = match reason {
+            Some((_, error)) => error.clone().context(message),
+            None => Error::system(message),
+        };
+        let error = match self.v2().is_some_and(|dir| self.record.layout == Layout::V2 && threaded::is(dir)) {
+            true => error.advise(threaded::ADVICE),
+            false => error,
+        };
+        if self.record.is_none() { error.advise(self.record.layout.why_none()) } else { error }
+    }
 }
 
 fn has(list: &str, name: &str) -> bool {

@@ -158,17 +158,26 @@ impl Hierarchies {
     ///
     /// A path that is another container's, with processes in it, is refused here, before anything is recorded.
     pub(crate) fn record(&self, path: &Path, proc: &Proc) -> Result<CgroupRecord> {
-        let steps = steps(path)?;
-        let mut dirs = Vec::with_capacity(self.list.len());
-        for hierarchy in &self.list {
-            let base = match path.is_absolute() {
-                true => String::new(),
-                false => hierarchy.base(self.layout, proc)?,
-            };
-            let path = format!("{base}/{}", steps.join("/"));
-            dirs.push(hierarchy.record(&path)?);
-        }
+        let dirs = self.look(path, proc)?;
+        dirs.iter().filter(|dir| dir.made == 0).try_for_each(|dir| refuse_if_used(&dir.full_path()))?;
         Ok(CgroupRecord { layout: self.layout, dirs, unit: None })
+    }
+
+    /// The directories that are there of a container's cgroup, whoever uses them: for one whose record is lost.
+    pub(crate) fn find(&self, path: &Path, proc: &Proc) -> Result<CgroupRecord> {
+        let there = self.look(path, proc)?.into_iter().filter(|dir| dir.made == 0);
+        let dirs = there.map(|dir| RecordDir { made: 1, ..dir }).collect();
+        Ok(CgroupRecord { layout: self.layout, dirs, unit: None })
+    }
+
+    /// The directories of a path, and how much of each is there already.
+    fn look(&self, path: &Path, proc: &Proc) -> Result<Vec<RecordDir>> {
+        let steps = steps(path)?.join("/");
+        let look = |hierarchy: &Hierarchy| {
+            let base = if path.is_absolute() { String::new() } else { hierarchy.base(self.layout, proc)? };
+            hierarchy.look(&format!("{base}/{steps}"))
+        };
+        self.list.iter().map(look).collect()
     }
 
     /// The directories of a cgroup that systemd has made, at `path` below each mount point: with processes in them, and
@@ -199,15 +208,6 @@ impl Hierarchy {
             Layout::V2 => own.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_owned()),
             _ => own,
         })
-    }
-
-    /// The record of one directory, which no process is in.
-    fn record(&self, path: &str) -> Result<RecordDir> {
-        let dir = self.look(path)?;
-        if dir.made == 0 {
-            refuse_if_used(&dir.full_path())?;
-        }
-        Ok(dir)
     }
 
     /// The record of one directory: looks how much of the path is there already.

@@ -47,9 +47,20 @@ impl Write {
     }
 
     fn run(&self, dir: &Dir) -> Result<()> {
+        if self.try_files(dir)? || (controllers::settle(dir) && self.try_files(dir)?) || self.may_lack {
+            return Ok(());
+        }
+        // Not the kernel's words: engines read "No such file or directory" as a missing executable.
+        let files: Vec<_> = self.files.iter().map(|(file, _)| format!("`{file}`")).collect();
+        let message = format!("`{}` has no {}: the kernel lacks this limit", dir.path(), files.join(" or "));
+        Err(Error::system(message).context(format!("set {}", self.what)))
+    }
+
+    /// Writes the first file that is there, if one is.
+    fn try_files(&self, dir: &Dir) -> Result<bool> {
         for (file, value) in &self.files {
             match dir.try_write(file, value) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let error = Error::call(dir.written(file, value), errno).context(format!("set {}", self.what));
@@ -66,13 +77,7 @@ impl Write {
                 }
             }
         }
-        if self.may_lack {
-            return Ok(());
-        }
-        // Not the kernel's words: engines read "No such file or directory" as a missing executable.
-        let files: Vec<_> = self.files.iter().map(|(file, _)| format!("`{file}`")).collect();
-        let message = format!("`{}` has no {}: the kernel lacks this limit", dir.path(), files.join(" or "));
-        Err(Error::system(message).context(format!("set {}", self.what)))
+        Ok(false)
     }
 }
 
@@ -227,28 +232,39 @@ fn unified(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
         let Some(dir) = cgroup.v2() else {
             return Err(unsupported(&property, "cgroup v1"));
         };
-        let controller = file.split('.').next().unwrap_or_default();
-        // The cgroup core's own files (`cgroup.max.depth`) need no controller.
-        if controller != "cgroup" {
+        // The cgroup core's own files (`cgroup.max.depth`) need no controller; what has no dot is no controller's.
+        let controller = file.split_once('.').map(|(controller, _)| controller).filter(|name| *name != "cgroup");
+        if let Some(controller) = controller {
             if cgroup.v1(controller).is_some() {
                 let message = format!("linux.resources.{property}: the `{controller}` controller is in cgroup v1 here");
                 return Err(Error::config(message));
             }
             controllers::provide(cgroup, dir, controller)?;
         }
-        // An empty value too is a file that must be there.
-        for line in value.lines().chain(Some("").filter(|_| value.is_empty())) {
-            match dir.try_write(file, line) {
-                Ok(()) => {}
-                Err(Errno::NOENT) => {
-                    let context = format!("set linux.resources.{property}");
-                    return Err(cgroup.lacks(controller).context(context));
-                }
-                Err(errno) => {
-                    let context = format!("set linux.resources.{property}");
-                    return Err(Error::call(dir.written(file, line), errno).context(context));
-                }
+        write_unified(cgroup, dir, controller, file, value)
+            .map_err(|error| error.context(format!("set linux.resources.{property}")))?;
+    }
+    Ok(())
+}
+
+fn write_unified(cgroup: &Cgroup, dir: &Dir, controller: Option<&str>, file: &str, value: &str) -> Result<()> {
+    // An empty value too is a file that must be there.
+    for line in value.lines().chain(Some("").filter(|_| value.is_empty())) {
+        let written = match dir.try_write(file, line) {
+            Err(Errno::NOENT) if controllers::settle(dir) => dir.try_write(file, line),
+            written => written,
+        };
+        match (written, controller) {
+            (Ok(()), _) => {}
+            (Err(Errno::NOENT), Some(controller)) if !controllers::is_there(dir, controller)? => {
+                return Err(cgroup.lacks(controller));
             }
+            // Not the kernel's words: engines read "No such file or directory" as a missing executable.
+            (Err(Errno::NOENT), _) => {
+                let error = Error::system(format!("`{}` has no file `{file}`", dir.path()));
+                return Err(error.advise("is its name right? this kernel may not have it"));
+            }
+            (Err(errno), _) => return Err(Error::call(dir.written(file, line), errno)),
         }
     }
     Ok(())

@@ -30,6 +30,7 @@ mod sub;
 pub mod systemd;
 #[cfg(test)]
 mod tests;
+mod threaded;
 mod v1;
 mod v2;
 
@@ -44,6 +45,7 @@ use self::dir::Dir;
 use self::freezer::Freezer;
 pub(crate) use self::layout::check_path;
 pub use self::layout::{Hierarchies, Layout};
+pub(crate) use self::oom::OomKills;
 pub use self::oom::OomWatch;
 pub(crate) use self::processes::kill_each;
 pub use self::record::{CgroupRecord, RecordDir};
@@ -131,7 +133,8 @@ impl Cgroup {
                 layout::refuse_if_used(&path)?;
             }
             let dir = Dir::open(path.as_str()).context(|| format!("open `{path}`"))?;
-            cgroup.record.dirs.push(place.clone());
+            // A parent that was there when it was looked for, and is made anew, is ours too.
+            cgroup.record.dirs.push(RecordDir { made: place.made.max(count), ..place.clone() });
             cgroup.dirs.push(Some(dir));
         }
         if let (Tolerance::RootlessByPath, true, Some((_, error))) =
@@ -151,8 +154,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// What a directory needs before limits: cpusets in v1, controllers in v2. In a hybrid layout v2's controllers are
-    /// rarely wanted and are enabled for the limits that need them.
+    /// What a directory needs before limits: cpusets in v1, controllers in v2, and there what lets processes into it. In a
+    /// hybrid layout v2's controllers are rarely wanted and are enabled for the limits that need them.
     fn prepare(&mut self, resources: &Resources) -> Result<()> {
         if let Some(place) = self.record.v1("cpuset") {
             controllers::fill_cpuset(place, resources.cpu.cpus.is_some(), resources.cpu.mems.is_some())?;
@@ -162,6 +165,11 @@ impl Cgroup {
         {
             let refused = controllers::enable(place, dir, None).context(|| "enable the cgroup's controllers")?;
             self.refused.extend(refused);
+        }
+        if let (Some(place), Some(dir)) = (self.record.v2(), self.v2())
+            && let Some(note) = threaded::become_so(place, dir)?
+        {
+            self.notes.push(note);
         }
         Ok(())
     }
@@ -402,23 +410,5 @@ impl Cgroup {
             (None, Some(dir)) => Ok(Freezer::V2(dir)),
             (None, None) => Err(self.lacks("freezer")),
         }
-    }
-
-    /// Why a controller is not there.
-    fn lacks(&self, controller: &str) -> Error {
-        // The v2 hierarchy as a whole has the empty name.
-        let reason = self.refused.iter().find(|(name, _)| name == controller || name.is_empty());
-        let message = match (self.record.is_none(), self.v2()) {
-            (true, _) => "the container has no cgroup".to_owned(),
-            (false, Some(dir)) if self.record.layout == Layout::V2 => {
-                format!("`{}` does not have the `{controller}` controller", dir.path())
-            }
-            _ => format!("no cgroup hierarchy with the `{controller}` controller is mounted"),
-        };
-        let error = match reason {
-            Some((_, error)) => error.clone().context(message),
-            None => Error::system(message),
-        };
-        if self.record.is_none() { error.advise(self.record.layout.why_none()) } else { error }
     }
 }

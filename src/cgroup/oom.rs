@@ -49,21 +49,79 @@ impl CgroupRecord {
     /// a kernel that does not count.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
         let text = self.read_memory("memory.oom_control", "memory.events")?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        value(&text, "oom_kill")
     }
 
-    /// The memory limit, as its file has it.
-    pub(crate) fn memory_limit(&self) -> Option<String> {
-        self.read_memory("memory.limit_in_bytes", "memory.max").map(|text| text.trim().to_owned())
+    /// The memory limit in bytes, if there is one.
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        // cgroup v1 has no word for none, but a number that depends on the page size.
+        const NO_LIMIT: u64 = 1 << 62;
+        let text = self.read_memory("memory.limit_in_bytes", "memory.max")?;
+        text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
+    }
+
+    /// The memory controller's directory, and the limit if it has been reached: there or, on v2, below it.
+    pub(crate) fn memory(&self) -> Option<(String, Option<u64>)> {
+        let (path, _) = self.memory_dir()?;
+        let reached = match self.v1("memory") {
+            Some(_) => self.read_memory("memory.failcnt", "").and_then(|text| text.trim().parse::<u64>().ok()),
+            None => self.read_memory("", "memory.events").and_then(|text| value(&text, "oom")),
+        };
+        // Of a cgroup that is gone nobody can say it any more.
+        let limit = self.memory_limit().filter(|_| reached.is_none_or(|times| times > 0));
+        Some((path, limit))
+    }
+
+    /// Opens the count of those that the kernel kills; None as of [`CgroupRecord::oom_kills`].
+    pub(crate) fn watch_kills(&self) -> Option<OomKills> {
+        let (path, unified) = self.memory_dir()?;
+        let name = if unified { "memory.events" } else { "memory.oom_control" };
+        let file = Dir::open(path).and_then(|dir| dir.open_file(name, OFlags::RDONLY)).ok()?;
+        Some(OomKills { file, name, unified })
     }
 
     fn read_memory(&self, v1: &str, v2: &str) -> Option<String> {
-        let (dir, file) = match self.v1("memory") {
-            Some(dir) => (dir, v1),
-            None => (self.v2()?, v2),
-        };
-        std::fs::read_to_string(format!("{}/{file}", dir.full_path())).ok()
+        let (path, unified) = self.memory_dir()?;
+        std::fs::read_to_string(format!("{path}/{}", if unified { v2 } else { v1 })).ok()
     }
+
+    /// Where the memory controller's files are, if it has any, and whether it is of v2.
+    fn memory_dir(&self) -> Option<(String, bool)> {
+        let dir = self.v1("memory").or_else(|| self.v2())?;
+        Some((dir.full_path(), dir.unified))
+    }
+}
+
+/// The count of processes that the kernel has killed in a cgroup for want of memory.
+#[derive(Debug)]
+pub(crate) struct OomKills {
+    file: OwnedFd,
+    name: &'static str,
+    unified: bool,
+}
+
+impl OomKills {
+    /// The file's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What signals a change, until it is read, as an exceptional condition; v1's does not.
+    pub(crate) fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.then(|| self.file.as_fd())
+    }
+
+    /// The count now; None once the cgroup is gone, and where the kernel does not count.
+    pub(crate) fn read(&mut self) -> Option<u64> {
+        let mut text = [0u8; 512];
+        let n = retry_on_intr(|| rustix::io::pread(&self.file, &mut text[..], 0)).ok()?;
+        value(&String::from_utf8_lossy(&text[..n]), "oom_kill")
+    }
+}
+
+fn value(text: &str, key: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(name, _)| *name == key).and_then(|(_, value)| value.trim().parse().ok())
 }
 
 fn watch_v1(dir: &Dir) -> Result<Way> {
@@ -115,7 +173,5 @@ impl OomWatch {
 fn kills(events: &OwnedFd) -> Result<u64, Errno> {
     let mut text = [0u8; 512];
     let n = retry_on_intr(|| rustix::io::pread(events, &mut text[..], 0))?;
-    let text = String::from_utf8_lossy(&text[..n]);
-    let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-    Ok(kills.unwrap_or(0))
+    Ok(value(&String::from_utf8_lossy(&text[..n]), "oom_kill").unwrap_or(0))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::dir::Dir;
 use crate::error::{Error, Result};
@@ -22,8 +23,9 @@ fn collect(dir: &Dir, pids: &mut BTreeSet<i32>) -> Result<()> {
     match dir.try_read("cgroup.procs") {
         // 0 stands for processes of other pid namespaces, which can't be named here.
         Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
-        // Gone, or a threaded cgroup, whose processes its domain lists.
-        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
+        Err(Errno::NOENT | Errno::NODEV) => {}
+        // A threaded cgroup: it lists its threads, and its domain the processes.
+        Err(Errno::OPNOTSUPP) => collect_of_threads(dir, pids)?,
         Err(errno) => return Err(Error::call(format!("read `{}`", dir.file("cgroup.procs")), errno)),
     }
     let children = match dir.children() {
@@ -38,6 +40,22 @@ fn collect(dir: &Dir, pids: &mut BTreeSet<i32>) -> Result<()> {
             Err(errno) => return Err(Error::call(format!("open `{}`", dir.file(&name)), errno)),
         }
     }
+    Ok(())
+}
+
+fn collect_of_threads(dir: &Dir, pids: &mut BTreeSet<i32>) -> Result<()> {
+    let text = match dir.try_read("cgroup.threads") {
+        Ok(text) => text,
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        Err(errno) => return Err(Error::call(format!("read `{}`", dir.file("cgroup.threads")), errno)),
+    };
+    // Of each process the first thread has its number, and is the only one that has a pidfd.
+    let is_first = |pid: &i32| {
+        let opened = Pid::from_raw(*pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()).map(drop));
+        !matches!(opened, None | Some(Err(Errno::INVAL | Errno::NOENT | Errno::SRCH)))
+    };
+    let threads = text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0);
+    pids.extend(threads.filter(is_first));
     Ok(())
 }
 

@@ -62,6 +62,14 @@ impl CgroupRecord {
         self.dirs.iter().find(|dir| dir.unified)
     }
 
+    /// Refuses a record of which a directory doesn't lead below a mount point.
+    ///
+    /// # Errors
+    /// The directory.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.dirs.iter().try_for_each(RecordDir::check)
+    }
+
     /// Removes the directories with their sub-cgroups, and the parents that were made for them and are empty. What is
     /// not there counts as removed. Every directory is tried, the first failure is reported.
     pub(super) fn remove(&self) -> Result<()> {
@@ -170,10 +178,12 @@ impl RecordDir {
         let Some(mount) = self.open_mount()? else {
             return Err(Error::system(format!("`{}` is no cgroup mount", self.mount)));
         };
-        // Another runtime may be removing the parents, empty as they are now: a few attempts decide it.
-        for _ in 0..10 {
+        // Another command may be removing the parents, empty as they are now: ENODEV is what a directory says that is
+        // going. Each such attempt is one that another's `delete` has won, so there are not many.
+        const ATTEMPTS: usize = 100;
+        for _ in 0..ATTEMPTS {
             match self.try_make(&mount) {
-                Err((_, Errno::NOENT)) => {}
+                Err((_, Errno::NOENT | Errno::NODEV)) => std::thread::yield_now(),
                 Err((step, errno)) => return Err(Error::call(format!("mkdir `{}{step}`", self.mount), errno)),
                 Ok(made) => return Ok(made),
             }
@@ -183,24 +193,24 @@ impl RecordDir {
 
     fn try_make(&self, mount: &OwnedFd) -> Result<usize, (&str, Errno)> {
         let steps = self.steps();
-        // The last that exists, searched upwards: nearly always the parent.
-        let mut first = steps.len() - 1;
-        loop {
-            match mkdir(mount, steps[first]) {
-                Ok(()) => break,
-                Err(Errno::EXIST) => {
-                    first += 1;
-                    break;
-                }
-                Err(Errno::NOENT) if first > 0 => first -= 1,
-                Err(errno) => return Err((steps[first], errno)),
+        let last = steps.len() - 1;
+        // The lowest that can be made, searched upwards: nearly always the directory itself.
+        let (mut next, mut down) = (last, false);
+        while let Err(errno) = mkdir(mount, steps[next]) {
+            match errno {
+                Errno::NOENT if next > 0 && !down => next -= 1,
+                // A parent that another has made since it was looked for is no less a parent.
+                Errno::EXIST if next < last => (next, down) = (next + 1, true),
+                Errno::EXIST => return Ok(0),
+                errno => return Err((steps[next], errno)),
             }
         }
-        let made = steps.len() - first;
-        for step in steps.iter().skip(first + 1) {
+        let mut made = 1;
+        for step in steps.iter().skip(next + 1) {
             match mkdir(mount, step) {
-                // Made by another runtime in the meantime.
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => made += 1,
+                // Another's, and with it what is above.
+                Err(Errno::EXIST) => made = 0,
                 Err(errno) => return Err((step, errno)),
             }
         }

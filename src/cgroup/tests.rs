@@ -1,6 +1,8 @@
 //! The whole module against the kernel, as root, in the layout the machine has and, each in a mount namespace of its
 //! own, in the two pure ones.
 
+mod races;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

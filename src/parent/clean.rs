@@ -20,8 +20,8 @@ impl<'a> Made<'a> {
         Made { dir, cgroup: None, rdt: None }
     }
 
-    /// A cgroup is about to be made.
-    pub(super) fn will_make(&mut self, cgroup: CgroupRecord) {
+    /// What to remove of control groups.
+    pub(super) fn made_cgroup(&mut self, cgroup: CgroupRecord) {
         self.cgroup = Some(cgroup);
     }
 

@@ -1,7 +1,10 @@
-//! Tells a death for want of memory from others: what the other side of the socket sees is only that it is gone.
+//! Tells a death for want of memory from others: of a process that did not get as far as its payload, where what the other side
+//! of the socket sees is only that it is gone, and of a payload.
 
-use crate::cgroup::CgroupRecord;
-use crate::error::Error;
+use std::os::fd::BorrowedFd;
+
+use crate::cgroup::{CgroupRecord, OomKills};
+use crate::error::{Error, Kind};
 use crate::procfs::Proc;
 
 /// A cgroup before a process is started in it.
@@ -31,15 +34,70 @@ impl<'a> Before<'a> {
         if cgroup.oom_kills().is_none_or(|kills| kills <= self.kills) {
             return error;
         }
-        match cgroup.memory_limit().and_then(|limit| limit.parse::<u64>().ok()) {
-            Some(bytes) if bytes < NO_LIMIT => {
-                Error::system(format!("{MESSAGE}, of which its cgroup may use {bytes} bytes"))
-                    .advise("raise linux.resources.memory.limit; a few MiB are the least")
-            }
-            _ => Error::system(format!("{MESSAGE}, by a limit above its cgroup or the machine's own")),
-        }
+        let error = match cgroup.memory_limit() {
+            Some(bytes) => Error::system(format!("{MESSAGE}, of which its cgroup may use {bytes} bytes"))
+                .advise("raise linux.resources.memory.limit; a few MiB are the least"),
+            None => Error::system(format!("{MESSAGE}, by a limit above its cgroup or the machine's own")),
+        };
+        error.of_kind(Kind::OutOfMemory)
     }
 }
 
-/// cgroup v1 has no word for it, but a number that depends on the page size.
-const NO_LIMIT: u64 = 1 << 62;
+/// Counts those that the kernel kills for want of memory in a cgroup, while a payload runs in it.
+#[derive(Debug)]
+pub struct MemoryWatch {
+    cgroup: CgroupRecord,
+    kills: OomKills,
+    /// As many as there were before, and are now.
+    before: u64,
+    now: u64,
+    /// The cgroup is there, as far as is known.
+    there: bool,
+}
+
+impl MemoryWatch {
+    /// Begins to watch the cgroup of a container's `first` process, or of one more; None for a container without a memory
+    /// controller.
+    pub fn of(cgroup: Option<&CgroupRecord>, first: bool) -> Option<MemoryWatch> {
+        let cgroup = cgroup?.clone();
+        let mut kills = cgroup.watch_kills()?;
+        // The first may have been killed by now: in a cgroup that was made for it there were none before.
+        let made = first && cgroup.dirs.iter().all(|dir| dir.made > 0);
+        let now = kills.read()?;
+        Some(MemoryWatch { cgroup, kills, before: if made { 0 } else { now }, now, there: true })
+    }
+
+    /// What tells of a change by POLLPRI: a cgroup that systemd has made is gone a moment after its last process.
+    pub(super) fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.kills.changes().filter(|_| self.there)
+    }
+
+    /// Reads the count anew.
+    pub(super) fn look(&mut self) {
+        match self.kills.read() {
+            Some(now) => self.now = now,
+            None => self.there = false,
+        }
+    }
+
+    /// What the kernel has killed for want of memory: `what`, if it has.
+    pub fn killed(&mut self, what: &str) -> Option<Error> {
+        self.look();
+        let killed = self.now.checked_sub(self.before).filter(|killed| *killed > 0)?;
+        let counter = format!("{} oom_kill {killed}", self.kills.name());
+        let Some((path, limits)) = self.cgroup.memory() else { return None };
+        let error = match limits {
+            Some(limit) => {
+                let message = format!("{what} was killed for memory: limit {limit} of `{path}` reached ({counter})");
+                Error::new(Kind::OutOfMemory, message).advise("raise linux.resources.memory.limit, or let it use less")
+            }
+            None => {
+                let message = format!(
+                    "{what} was killed for memory: a limit above `{path}`, or all of the machine's, reached ({counter})"
+                );
+                Error::new(Kind::OutOfMemory, message).advise("the kernel's log has who used how much")
+            }
+        };
+        Some(error)
+    }
+}

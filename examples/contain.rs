@@ -42,7 +42,7 @@ fn contain() -> Result<i32, Box<dyn Error>> {
     let request = Request { signals: Some(&signals), ..Request::new(&id, &bundle, &state, &trace) };
     let created = create(&request)?;
     lifecycle::start(&state, &id, &trace)?;
-    let code = wait_for(created.pid, created.master, created.notify, signals)?;
+    let end = wait_for(created.pid, created.master, created.notify, None, signals)?;
     lifecycle::delete(&state, &id, true, &trace)?;
-    Ok(code)
+    Ok(end.code())
 }

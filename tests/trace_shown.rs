@@ -159,7 +159,7 @@ fn a_filter_that_forbids_execve_fails_at_execve() {
     });
     let file = traced(&mut case);
     let shown = shown(&case, &file, &[]);
-    assert!(said(&shown, "error").starts_with("parent execve the process ended before"), "{shown}");
+    assert!(said(&shown, "error").starts_with("parent execve the seccomp filter killed the process before"), "{shown}");
     assert!(!shown.contains("seen by the end"), "{shown}");
     assert_eq!(marked(&shown, "FAILED").len(), 1, "{shown}");
 }

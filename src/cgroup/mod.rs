@@ -366,7 +366,7 @@ impl Cgroup {
     }
 
     /// Stops the unit of a record if systemd made one, and removes the directories, with their sub-cgroups, and the
-    /// parents that were made for them and are empty. Waits up to a second for processes that are dying. What is gone
+    /// parents that were made for them and are empty. Waits some seconds for processes that are dying. What is gone
     /// already is no failure.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::protocol::event::About;
 use crate::protocol::journal;
 
 /// How long a removal waits for the kernel to let go of processes that have just died.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Sub-cgroups nested deeper than this are not made by anything; it bounds the recursion.
 const DEPTH: usize = 64;
 
@@ -74,7 +74,7 @@ impl CgroupRecord {
     /// not there counts as removed. Every directory is tried, the first failure is reported.
     pub(super) fn remove(&self) -> Result<()> {
         let mut outcome = Ok(());
-        // One second for all: they get busy for one reason.
+        // One time for all: they get busy for one reason.
         let deadline = Instant::now() + PATIENCE;
         for dir in &self.dirs {
             let since = journal::now();

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Context, many, print_json};
+use super::globals::Globals;
+use super::{Context, log, many, print_json};
 use crate::error::{Error, Kind, Result};
 use crate::parent::create::{Created, create, create_and, remove_pid_file};
-use crate::parent::foreground::{Signals, wait_for};
+use crate::parent::ending::{Whose, told};
+use crate::parent::foreground::{End, Signals, wait_for};
 use crate::parent::lifecycle::{self, Container};
+use crate::parent::oom::MemoryWatch;
 use crate::parent::request::Request;
 use crate::plan::load;
 use crate::state::Record;
@@ -158,7 +161,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn run(&self, context: &Context) -> Result<i32> {
+    pub(super) fn run(&self, context: &Context, globals: &Globals) -> Result<i32> {
         let request = Request { start_at_once: true, detached: self.detach, ..self.options.request(context) };
         if self.options.dry_run {
             return self.options.print_plan(&request).map(|()| 0);
@@ -174,12 +177,18 @@ impl Run {
         let signals = Signals::hold(!self.no_subreaper)?;
         let request = Request { signals: Some(&signals), ..request };
         let created = create_and(&request, |created| self.after_start(&created.record, context))?;
-        let Created { pid, master, notify, .. } = created;
-        let code = wait_for(pid, master, notify, signals);
+        let Created { pid, master, notify, record, trace, .. } = created;
+        let mut memory = MemoryWatch::of(record.cgroup.as_ref(), true);
+        let end = wait_for(pid, master, notify, memory.as_mut(), signals);
+        if let Ok(end) = &end
+            && let Some(error) = told(*end, pid, Whose::Container(&self.options.id), memory.as_mut(), trace)
+        {
+            log::fatal(globals, &error);
+        }
         if !self.keep {
             lifecycle::delete(&context.state, &self.options.id, true, &context.trace)?;
         }
-        code
+        end.map(End::code)
     }
 
     fn after_start(&self, record: &Record, context: &Context) -> Result<()> {

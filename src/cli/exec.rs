@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
-use super::Context;
+use super::globals::Globals;
+use super::{Context, log};
 use crate::cgroup::SubCgroup;
 use crate::error::{Error, Kind, Result};
-use crate::parent::exec::{Request, exec};
+use crate::parent::ending::{Whose, told};
+use crate::parent::exec::{Executed, Request, exec};
 use crate::parent::foreground::{Signals, wait_for};
+use crate::parent::oom::MemoryWatch;
 use crate::parent::users::Users;
 use crate::plan::load::{self, UnknownCapability};
 use crate::plan::user::{Identity, UserSpec};
@@ -79,7 +82,7 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn run(&self, context: &Context) -> Result<i32> {
+    pub(super) fn run(&self, context: &Context, globals: &Globals) -> Result<i32> {
         if self.process.is_none() && self.command.is_empty() {
             return Err(Error::new(Kind::Usage, "exec needs a command, or --process"));
         }
@@ -112,7 +115,13 @@ impl Exec {
         let signals = Signals::hold(false)?;
         let executed = exec(&Request { signals: Some(&signals), ..request })?;
         tell();
-        wait_for(executed.pid, executed.master, None, signals)
+        let Executed { pid, master, cgroup, trace } = executed;
+        let mut memory = MemoryWatch::of(cgroup.as_ref(), false);
+        let end = wait_for(pid, master, None, memory.as_mut(), signals)?;
+        if let Some(error) = told(end, pid, Whose::Process(pid), memory.as_mut(), trace) {
+            log::fatal(globals, &error);
+        }
+        Ok(end.code())
     }
 
     /// The process of a file, or the container's own with another command; then what the options change.

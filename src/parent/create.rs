@@ -22,6 +22,7 @@ use super::request::{Planned, Request};
 use super::rlimits;
 use super::spawn;
 use super::stdio;
+use super::trace::Stay;
 use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::systemd::{Systemd, Wanted};
 use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
@@ -53,6 +54,8 @@ pub struct Created {
     pub dir: ContainerDir,
     /// What was written there.
     pub record: Record,
+    /// The trace, for who stays with the process until it ends ([`super::ending::told`]).
+    pub trace: Option<Stay>,
 }
 
 /// Creates a container. On failure nothing is left of it.
@@ -68,12 +71,13 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
 /// # Errors
 /// As [`create`], and those of what is done to it. What that leaves is its own to undo.
 pub fn create_and(request: &Request<'_>, then: impl FnOnce(&Created) -> Result<()>) -> Result<Created> {
-    request.trace.traced(request.command(), request.id, |recorder| {
+    let (created, trace) = request.trace.traced_to_its_end(request.command(), request.id, |recorder| {
         let created = try_create(request, recorder)?;
         recorder.doing("after the start");
         then(&created)?;
         Ok(created)
-    })
+    })?;
+    Ok(Created { trace, ..created })
 }
 
 fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created> {
@@ -93,7 +97,10 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
     let connect = |(path, kind)| Ok(PidfdSocket::connect(path)?.map(|socket| (socket, kind)));
     let pidfd_sockets = receivers.into_iter().filter_map(|to| connect(to).transpose()).collect::<Result<_>>()?;
     let (cgroup_record, systemd) =
-        plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc))?;
+        plan.cgroup.as_ref().map_or(Ok((None, None)), |cgroup| place(cgroup, &host, proc)).map_err(|error| {
+            // Who has the ID, and with it the cgroup, may have taken it since it was asked whether it is free.
+            request.state.must_be_free(&plan.id).err().unwrap_or(error)
+        })?;
     let from = |systemd: &Systemd| format!(", systemd at `{}`", systemd.address());
     let from = systemd.as_ref().map(from).unwrap_or_default();
     recorder
@@ -113,7 +120,7 @@ fn try_create(request: &Request<'_>, recorder: &mut Recorder) -> Result<Created>
         Ok((pid, master)) => {
             let (record, notify) = (making.record, making.notify);
             super::capabilities::tell_lacking(&plan.child.process.capabilities, plan.namespaces.has_user());
-            Ok(Created { id: plan.id, pid, master, notify, dir, record })
+            Ok(Created { id: plan.id, pid, master, notify, dir, record, trace: None })
         }
         Err(error) => Err(making.made.undo(error)),
     }
@@ -328,8 +335,9 @@ impl Making<'_> {
             return Ok(None);
         };
         let since = recorder.now();
-        self.made.will_make(place.clone());
+        // One that fails has left nothing; the directory may be another container's, which has made it meanwhile.
         let cgroup = Cgroup::create(place, &wanted.resources, wanted.tolerance)?;
+        self.made.made_cgroup(cgroup.record().clone());
         for note in cgroup.notes() {
             recorder.fallback("cgroup", || About::default().why(note.clone()));
         }
@@ -362,7 +370,7 @@ impl Making<'_> {
         let made = Cgroup::create_unit(&mut place, systemd, &wanted, hierarchies, pid);
         // A unit that was there before is another's to stop.
         if !made.as_ref().is_err_and(|error| error.kind() == Kind::Exists) {
-            self.made.will_make(place);
+            self.made.made_cgroup(place);
         }
         let made = made?;
         for note in made.notes() {

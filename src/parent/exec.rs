@@ -13,6 +13,7 @@ use super::create::write_pid_file;
 use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
+use super::meanwhile::Meanwhile;
 use super::namespaces::{self, ForChildren};
 use super::oom;
 use super::patience;
@@ -22,10 +23,10 @@ use super::request::listen_fds;
 use super::rlimits;
 use super::spawn;
 use super::stdio;
-use super::trace::TraceFile;
+use super::trace::{Stay, TraceFile};
 use super::users::Users;
 use crate::cgroup::resctrl::RdtRecord;
-use crate::cgroup::{Cgroup, SubCgroup};
+use crate::cgroup::{Cgroup, CgroupRecord, SubCgroup};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::annotations::Annotations;
 use crate::plan::host::Host;
@@ -82,6 +83,10 @@ pub struct Executed {
     pub pid: i32,
     /// The terminal's master, for the caller to relay.
     pub master: Option<OwnedFd>,
+    /// The control groups of the container.
+    pub cgroup: Option<CgroupRecord>,
+    /// The trace, for who stays with the process until it ends ([`super::ending::told`]).
+    pub trace: Option<Stay>,
 }
 
 /// Starts a process in a container. On failure nothing is left of it.
@@ -89,14 +94,33 @@ pub struct Executed {
 /// # Errors
 /// A container that does not run, or what is wrong with the process.
 pub fn exec(request: &Request<'_>) -> Result<Executed> {
-    request.trace.traced("exec", request.id, |recorder| try_exec(request, recorder))
+    let traced = request.trace.traced_to_its_end("exec", request.id, |recorder| try_exec(request, recorder));
+    traced.map(|(executed, trace)| Executed { trace, ..executed })
 }
 
 fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> {
     recorder.doing("plan");
     let since = recorder.now();
-    let Container { id, dir, record, status } = Container::open(request.state, request.id)?;
-    let init = running(status, request.ignore_paused, &record)?;
+    let container = Container::open(request.state, request.id)?;
+    let init = running(container.status, request.ignore_paused, &container.record)?;
+    let Container { id, dir, record, .. } = &container;
+    let meanwhile = Meanwhile { id, dir, record, starts: false };
+    let mut said = false;
+    let executed = exec_in(request, &container, (init, since), recorder, &mut said);
+    // What the child says is what keeps the payload from being executed, unless it says that the container is not there.
+    let gone = |error: &Error| matches!(error.errno(), Some(Errno::SRCH | Errno::NODEV | Errno::NOMEM));
+    executed.map_err(|error| if said && !gone(&error) { error } else { meanwhile.explain(error) })
+}
+
+/// `said`: whether the child has said why it fails.
+fn exec_in(
+    request: &Request<'_>,
+    container: &Container,
+    (init, since): (i32, u64),
+    recorder: &mut Recorder,
+    said: &mut bool,
+) -> Result<Executed> {
+    let Container { id, dir, record, .. } = container;
     let spec = dir.read_config()?;
     let proc = request.state.proc();
     let host = Host::look(&spec, proc)?;
@@ -192,11 +216,13 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     };
     let result = converse(request, &plan, with, console, &mut talk);
     let result = result.map_err(|error| talk.explain_by(&before, error));
+    *said = talk.session.failure_came();
     std::mem::swap(recorder, &mut talk.session.recorder);
     if result.is_ok() {
         super::capabilities::tell_lacking(&plan.process.capabilities, own_users);
     }
-    result.map(|master| Executed { pid: talk.child.release(), master })
+    let cgroup = cgroup.map(|cgroup| cgroup.record().clone());
+    result.map(|master| Executed { pid: talk.child.release(), master, cgroup, trace: None })
 }
 
 /// Only a running container has namespaces to join. The words are those that engines match on.

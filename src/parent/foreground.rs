@@ -1,5 +1,6 @@
 //! Stays with a process in the foreground: forwards signals, relays its terminal, returns its exit code.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -10,6 +11,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::console::{RawMode, copy_size};
 use super::notify::Notify;
+use super::oom::MemoryWatch;
 use crate::error::{Context, Error, Result};
 
 /// Signals held back from the default action, to be forwarded. Taken before the process is made, so that none is lost
@@ -53,14 +55,51 @@ impl Signals {
     }
 }
 
-/// Waits for a child of this process to end: its exit code, 128 and the signal's number for one that was killed.
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl End {
+    /// The exit code that tells it: 128 and the signal's number for one that was killed.
+    pub fn code(self) -> i32 {
+        match self {
+            End::Exited(code) => code,
+            End::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(code) => write!(f, "exited with {code}"),
+            End::Killed(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// Waits for a child of this process to end. `memory`: what is to be looked at while it is there.
 ///
 /// # Errors
 /// A terminal or signals that can't be read.
-pub fn wait_for(pid: i32, master: Option<OwnedFd>, notify: Option<Notify>, signals: Signals) -> Result<i32> {
+pub fn wait_for(
+    pid: i32,
+    master: Option<OwnedFd>,
+    notify: Option<Notify>,
+    mut memory: Option<&mut MemoryWatch>,
+    signals: Signals,
+) -> Result<End> {
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
-        let ready = wait_for_something(&signals, relay.as_ref(), notify.as_ref())?;
+        let ready = wait_for_something(&signals, relay.as_ref(), notify.as_ref(), memory.as_deref())?;
+        if let Some(memory) = memory.as_mut().filter(|_| ready.memory) {
+            memory.look();
+        }
         if let Some(notify) = &notify {
             notify.carry(pid)?;
         }
@@ -70,11 +109,11 @@ pub fn wait_for(pid: i32, master: Option<OwnedFd>, notify: Option<Notify>, signa
         while let Some(signal) = signals.fd.read_signal().context(|| "read a signal")? {
             match signal.ssi_signo as i32 {
                 libc::SIGCHLD => {
-                    if let Some(code) = reap(pid)? {
+                    if let Some(end) = reap(pid)? {
                         if let Some(relay) = &mut relay {
                             relay.drain();
                         }
-                        return Ok(code);
+                        return Ok(end);
                     }
                 }
                 libc::SIGWINCH if relay.is_some() => {
@@ -91,11 +130,11 @@ pub fn wait_for(pid: i32, master: Option<OwnedFd>, notify: Option<Notify>, signa
     }
 }
 
-/// Reaps all that has ended; the code of the one that is waited for, if it is among them.
-fn reap(pid: i32) -> Result<Option<i32>> {
+/// Reaps all that has ended; how the one that is waited for did, if it is among them.
+fn reap(pid: i32) -> Result<Option<End>> {
     loop {
         match rustix::io::retry_on_intr(|| wait(WaitOptions::NOHANG)) {
-            Ok(Some((ended, status))) if ended.as_raw_nonzero().get() == pid => return Ok(Some(code(status))),
+            Ok(Some((ended, status))) if ended.as_raw_nonzero().get() == pid => return Ok(Some(end(status))),
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
             Err(Errno::CHILD) => return Err(Error::system(format!("process {pid} is not a child of this process"))),
@@ -104,10 +143,10 @@ fn reap(pid: i32) -> Result<Option<i32>> {
     }
 }
 
-fn code(status: WaitStatus) -> i32 {
+fn end(status: WaitStatus) -> End {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code,
-        (None, signal) => 128 + signal.unwrap_or_default(),
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Killed(signal.unwrap_or_default()),
     }
 }
 
@@ -116,11 +155,20 @@ fn code(status: WaitStatus) -> i32 {
 struct Ready {
     input: bool,
     master: PollFlags,
+    memory: bool,
 }
 
-fn wait_for_something(signals: &Signals, relay: Option<&Relay>, notify: Option<&Notify>) -> Result<Ready> {
+fn wait_for_something(
+    signals: &Signals,
+    relay: Option<&Relay>,
+    notify: Option<&Notify>,
+    memory: Option<&MemoryWatch>,
+) -> Result<Ready> {
     let mut fds = vec![PollFd::new(&signals.fd, PollFlags::IN)];
     fds.extend(notify.map(|notify| PollFd::new(notify, PollFlags::IN)));
+    let changes = memory.and_then(MemoryWatch::changes);
+    let counter = changes.is_some().then_some(fds.len());
+    fds.extend(changes.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
     let mut timeout = None;
     let (mut master, mut input) = (None, None);
     if let Some(relay) = relay {
@@ -140,7 +188,8 @@ fn wait_for_something(signals: &Signals, relay: Option<&Relay>, notify: Option<&
     }
     rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref())).context(|| "poll")?;
     let events = |at: Option<usize>| at.and_then(|at| fds.get(at)).map_or(PollFlags::empty(), PollFd::revents);
-    Ok(Ready { input: !events(input).is_empty(), master: events(master) })
+    let memory = !events(counter).is_empty();
+    Ok(Ready { input: !events(input).is_empty(), master: events(master), memory })
 }
 
 /// How long a terminal that nobody has open is left alone, in nanoseconds.

@@ -1,23 +1,22 @@
 //! What is done to a container that exists: start, kill, delete, pause, resume, look at.
 
-use std::time::{Duration, Instant};
-
 use rustix::io::Errno;
 
-use super::clean;
 use super::conversation::await_exec;
+pub use super::delete::delete;
+pub(crate) use super::delete::delete_within;
+use super::delete::end;
+use super::meanwhile::Meanwhile;
 use super::members;
 use super::notify::{self, Notify};
 use super::oom;
 use super::patience;
 use super::receiver::Receiver;
 use super::trace::TraceFile;
-use crate::cgroup::resctrl::RdtRecord;
 use crate::cgroup::{Cgroup, kill_each};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks::Output;
 use crate::plan::id::ContainerId;
-use crate::plan::namespaces::flag;
 use crate::plan::resources::Resources;
 use crate::procfs::Proc;
 use crate::protocol::ToChild;
@@ -26,7 +25,7 @@ use crate::protocol::event::{About, Recorder, Side};
 use crate::protocol::journal;
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
-use crate::state::{ContainerDir, ProcessId, Record, StateRoot, Status};
+use crate::state::{ContainerDir, Record, StateRoot, Status};
 
 /// A container, its record and its status.
 #[derive(Debug)]
@@ -96,7 +95,7 @@ impl Container {
     /// [`Kind::State`] for one that does not run; no freezer.
     pub fn pause(&self) -> Result<()> {
         match self.status {
-            Status::Running | Status::Created => self.need_cgroup("pause")?.freeze(),
+            Status::Running | Status::Created => self.meanwhile(self.need_cgroup("pause")?.freeze()),
             Status::Paused => Err(self.refuse("is already paused")),
             _ => Err(not_running()),
         }
@@ -108,7 +107,7 @@ impl Container {
     /// [`Kind::State`] for one that is not paused.
     pub fn resume(&self) -> Result<()> {
         match self.status {
-            Status::Paused => self.need_cgroup("resume")?.thaw(),
+            Status::Paused => self.meanwhile(self.need_cgroup("resume")?.thaw()),
             Status::Stopped | Status::Creating => Err(not_running()),
             _ => Err(self.refuse("is not paused")),
         }
@@ -127,7 +126,7 @@ impl Container {
         };
         match (rdt, resources.is_empty()) {
             (Some(_), true) => self.must_run()?,
-            _ => self.running_cgroup("update")?.update(resources)?,
+            _ => self.meanwhile(self.running_cgroup("update")?.update(resources))?,
         }
         rdt.map_or(Ok(()), |rdt| rdt.update(schemata))
     }
@@ -164,6 +163,12 @@ impl Container {
         self.cgroup()?.ok_or_else(without)
     }
 
+    /// What another command may have done to the container since it was looked at.
+    fn meanwhile(&self, result: Result<()>) -> Result<()> {
+        let Container { id, dir, record, .. } = self;
+        result.map_err(|error| Meanwhile { id, dir, record, starts: false }.explain(error))
+    }
+
     fn refuse(&self, why: &str) -> Error {
         Error::new(Kind::State, format!("container `{}` {why}", self.id))
     }
@@ -182,7 +187,7 @@ impl Container {
                 journal::ended("kill", since, &killed, || {
                     About::object(format!("pid {}", process.pid)).by(format!("signal {signal}"))
                 });
-                killed?;
+                killed.map_err(|error| if error.errno() == Some(Errno::SRCH) { not_running() } else { error })?;
                 // A frozen process dies of SIGKILL only once it is thawed.
                 match (status, signal) {
                     (Status::Paused, libc::SIGKILL) => self.need_cgroup("thaw")?.thaw(),
@@ -252,7 +257,8 @@ fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorde
     }
     let notify = Notify::listen(notify::wanted()?, &dir)?;
     recorder.doing("call");
-    execute(&dir, &id, &record, trace, recorder, state.proc())?;
+    let meanwhile = Meanwhile { id: &id, dir: &dir, record: &record, starts: true };
+    execute(&meanwhile, trace, recorder, state.proc())?;
     drop(lock);
     recorder.doing("after the start");
     run_poststart(&record, state)?;
@@ -262,14 +268,8 @@ fn start_traced(state: &StateRoot, id: &str, trace: bool, recorder: &mut Recorde
     }
 }
 
-fn execute(
-    dir: &ContainerDir,
-    id: &ContainerId,
-    record: &Record,
-    trace: bool,
-    recorder: &mut Recorder,
-    proc: &Proc,
-) -> Result<()> {
+fn execute(meanwhile: &Meanwhile<'_>, trace: bool, recorder: &mut Recorder, proc: &Proc) -> Result<()> {
+    let Meanwhile { id, dir, record, .. } = meanwhile;
     let pid = record.process.map_or(0, |process| process.pid);
     // First: who has been called can't be called again.
     let receiver = Receiver::connect(record.listener.as_ref(), &record.state, "creating", pid);
@@ -279,14 +279,17 @@ fn execute(
     let called =
         called.map_err(|error| if error.errno() == Some(Errno::AGAIN) { ended(error, record, proc) } else { error });
     let before = oom::Before::of(record.cgroup.as_ref());
-    let channel = Channel::from_socket(called?).recorded("start")?;
+    let channel = Channel::from_socket(called.map_err(|error| meanwhile.explain(error))?).recorded("start")?;
     let sequence = Sequence::start(record.listener.is_some());
     let own = std::mem::replace(recorder, Recorder::new(Side::Parent, false));
     let mut session = ParentSession::parent(channel, sequence, own).patient(patience);
     let converse = || {
-        session.send(ToChild::Start { trace }, &[])?;
-        let executed = await_exec(&mut session, receiver, pid, proc);
-        let executed = executed.map_err(|error| before.explain(error, session.failure_came(), pid, proc));
+        let sent = session.send(ToChild::Start { trace }, &[]);
+        let executed = sent.and_then(|()| await_exec(&mut session, receiver, pid, proc));
+        let executed = executed.map_err(|error| match session.failure_came() {
+            true => error,
+            false => meanwhile.explain(before.explain(error, false, pid, proc)),
+        });
         if let Err(error) = &executed
             && patience::is_stall(error)
         {
@@ -318,114 +321,7 @@ pub fn run_poststart(record: &Record, state_root: &StateRoot) -> Result<()> {
     output.and_then(run).map_err(|error| error.and_undone(end(record, state_root.proc())))
 }
 
-/// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
-///
-/// # Errors
-/// [`Kind::State`] without `force` for one that runs; what can't be removed.
-pub fn delete(state: &StateRoot, id: &str, force: bool, trace: &TraceFile) -> Result<()> {
-    trace.traced("delete", id, |_| delete_within(state, id, force))
-}
-
-/// The same as a part of another command, whose trace has its steps.
-///
-/// # Errors
-/// As [`delete`].
-pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<()> {
-    let id = ContainerId::parse(id)?;
-    let dir = match state.open(&id) {
-        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
-        dir => dir?,
-    };
-    // A `create` that is still at it is waited for; one that was killed holds no lock.
-    let _lock = match dir.lock() {
-        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
-        lock => lock?,
-    };
-    let Some(record) = dir.read_record()? else {
-        // Killed before it wrote what it would make: it has made nothing else.
-        return dir.remove();
-    };
-    let since = journal::now();
-    let status = settled(&dir, &record, force)?;
-    journal::step("look", since, || {
-        About::object(record.process.map_or(String::new(), |p| format!("pid {}", p.pid))).with(status.name())
-    });
-    match status {
-        Status::Stopped => {}
-        Status::Created => end(&record, state.proc())?,
-        _ if force => end(&record, state.proc())?,
-        status => {
-            let message = format!("cannot delete container `{id}`: it is {}", status.name());
-            return Err(Error::new(Kind::State, message).advise("kill it first, or use `delete --force`"));
-        }
-    }
-    match record.cgroup.as_ref().filter(|cgroup| !cgroup.is_none()) {
-        Some(cgroup) => clean::remove_cgroup(cgroup)?,
-        None if record.namespaces & flag::PID == 0 => log::warn!(
-            "container `{id}` has neither a cgroup nor a pid namespace: what its first process has left behind is not known, and \
-             lives on"
-        ),
-        None => {}
-    }
-    record.rdt.as_ref().map_or(Ok(()), RdtRecord::remove)?;
-    clean::remove_state(&dir)?;
-    let state = crate::hooks::state_json(&record.state, "stopped", 0);
-    crate::hooks::run_all("poststop", &record.poststop, &state, &record.state.bundle, &record.hook_output);
-    Ok(())
-}
-
-/// The status, once a process that has just been killed has had the time to end: who says `kill` and then `delete` means
-/// both.
-fn settled(dir: &ContainerDir, record: &Record, force: bool) -> Result<Status> {
-    const PATIENCE: Duration = Duration::from_millis(100);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match dir.status(record)? {
-            Status::Running if !force && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            status => return Ok(status),
-        }
-    }
-}
-
 /// The error of a created container that stalls, once it is killed.
 fn ended(error: Error, record: &Record, proc: &Proc) -> Error {
     patience::advise(error).and_undone(end(record, proc))
-}
-
-/// Kills the first process and waits until it is gone or a zombie. One that ended by itself is left alone, and its cgroup: both
-/// may be another's by now.
-fn end(record: &Record, proc: &Proc) -> Result<()> {
-    let Some(process) = record.process else { return Ok(()) };
-    if !process.is_alive(proc)? {
-        return Ok(());
-    }
-    let since = journal::now();
-    let killed = crate::sys::signal::kill(process.pid, libc::SIGKILL);
-    let about = |what: &'static str| move || About::object(format!("pid {}", process.pid)).by(what);
-    journal::call("kill", since, killed.as_ref().map(drop), about("SIGKILL"));
-    match killed {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(errno) => return Err(Error::call(format!("kill {}", process.pid), errno)),
-    }
-    if let Some(cgroup) = &record.cgroup {
-        Cgroup::open(cgroup)?.kill_all(libc::SIGKILL)?;
-    }
-    let since = journal::now();
-    let ended = await_end(process, proc);
-    journal::ended("await end", since, &ended, about("polled"));
-    ended
-}
-
-fn await_end(process: ProcessId, proc: &Proc) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(200);
-    while process.is_alive(proc)? {
-        if Instant::now() >= deadline {
-            return Err(Error::system(format!("process {} does not end after SIGKILL", process.pid)));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -85,7 +85,7 @@ impl MemoryWatch {
         self.look();
         let killed = self.now.checked_sub(self.before).filter(|killed| *killed > 0)?;
         let counter = format!("{} oom_kill {killed}", self.kills.name());
-        let Some((path, limits)) = self.cgroup.memory() else { return None };
+        let (path, limits) = self.cgroup.memory()?;
         let error = match limits {
             Some(limit) => {
                 let message = format!("{what} was killed for memory: limit {limit} of `{path}` reached ({counter})");

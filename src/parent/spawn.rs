@@ -154,9 +154,8 @@ impl Child {
             };
         }
         match ended {
-            Some(Some(signal)) if signal == libc::SIGKILL => {
-                error.context("the child was killed").advise("is the memory limit of the cgroup too low?")
-            }
+            // Who did it is for others to find out: another command, or the kernel for want of memory.
+            Some(Some(libc::SIGKILL)) => error.context("the child was killed"),
             Some(Some(signal)) => error.context(format!("the child was killed by signal {signal}")),
             Some(None) | None => error,
         }

@@ -10,9 +10,9 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::plan::id::ContainerId;
-use crate::protocol::event::{Event, Recorder, Side, Sort, VERSION};
+use crate::protocol::event::{About, Event, Recorder, Side, Sort, VERSION};
 use crate::protocol::{journal, lines};
 
 /// The first line of each command's part of a trace file.
@@ -35,6 +35,10 @@ pub struct Header {
     /// How many of its oldest events were dropped.
     #[serde(default)]
     pub dropped: u64,
+    /// Whether it is no command of its own, but what became of the process that the command before it of this name and container
+    /// has started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// Where the events of commands go; by default nowhere.
@@ -46,13 +50,15 @@ pub struct TraceFile {
     pub required: bool,
     /// All of every command to a file of the container's own in this directory, `ID.jsonl`.
     pub dir: Option<PathBuf>,
-    /// Those of a `create`, `run`, `start` or `exec` that fails to a file of its own in this directory.
+    /// Those of a `create`, `run`, `start` or `exec` that fails, or whose payload is killed for memory while the command stays
+    /// with it, to a file of its own in this directory.
     pub on_error: Option<PathBuf>,
     /// Values of environments too.
     pub secrets: bool,
 }
 
 /// The files of one command, opened before it does anything: it may end in another mount namespace.
+#[derive(Debug)]
 struct Sinks {
     files: Vec<(File, PathBuf)>,
     on_error: Option<(OwnedFd, PathBuf)>,
@@ -79,13 +85,23 @@ impl TraceFile {
     /// # Errors
     /// The command's; before it has done anything, a required file that can't be written.
     pub fn traced<T>(&self, command: &str, id: &str, run: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
+        self.traced_to_its_end(command, id, run).map(|(done, _)| done)
+    }
+
+    /// The same of a command that may stay with the process that it has started.
+    pub(super) fn traced_to_its_end<T>(
+        &self,
+        command: &str,
+        id: &str,
+        run: impl FnOnce(&mut Recorder) -> Result<T>,
+    ) -> Result<(T, Option<Stay>)> {
         // The others say all there is to know in their error.
         let rings = matches!(command, "create" | "run" | "start" | "exec");
         let wanted = self.is_whole() || (rings && self.on_error.is_some());
         if !wanted {
-            return run(&mut Recorder::new(Side::Parent, false));
+            return run(&mut Recorder::new(Side::Parent, false)).map(|done| (done, None));
         }
-        let sinks = self.open(id, rings)?;
+        let mut sinks = self.open(id, rings)?;
         let recorder = Recorder::new(Side::Parent, true);
         let mut recorder = match self.is_whole() {
             true if debugs() => recorder,
@@ -96,16 +112,21 @@ impl TraceFile {
         if let Err(error) = &result {
             recorder.error(error);
         }
-        let written = sinks.write(command, id, &mut recorder, result.is_err());
+        let mut part = Part { command: command.into(), id: id.into(), continues: false, before: vec![] };
+        let written = sinks.write(&mut part, &mut recorder, result.is_err());
         journal::turn_off();
-        match written {
-            Ok(None) => result,
-            Ok(Some(file)) => result.map_err(|e| e.also_advise(format!("its trace is in `{}`", file.display()))),
-            Err(e) => {
-                // The container runs; a trace that can't be written is worth a word, not the container.
-                log::warn!("{e}");
-                result
+        let file = written.unwrap_or_else(|e| {
+            // The container runs; a trace that can't be written is worth a word, not the container.
+            log::warn!("{e}");
+            None
+        });
+        match (result, file) {
+            (Ok(done), _) => {
+                let since = recorder.now();
+                Ok((done, Some(Stay { part, sinks, recorder, since })))
             }
+            (Err(e), Some(file)) => Err(e.also_advise(format!("its trace is in `{}`", file.display()))),
+            (Err(e), None) => Err(e),
         }
     }
 
@@ -149,42 +170,93 @@ fn told<T>(opened: Option<Result<T>>) -> Option<T> {
     opened?.inspect_err(|e| log::warn!("{e}")).ok()
 }
 
+/// What is written of one command at a time.
+#[derive(Debug)]
+struct Part {
+    command: String,
+    id: String,
+    continues: bool,
+    /// What was written of it already and may be wanted once more, in the file of a failure.
+    before: Vec<u8>,
+}
+
+/// The trace of a command that stays with the process that it has started, until that ends.
+#[derive(Debug)]
+pub struct Stay {
+    part: Part,
+    sinks: Sinks,
+    recorder: Recorder,
+    since: u64,
+}
+
+impl Stay {
+    /// Tells how the process ended, and by which error if it is one. Returns the file of the failure, if there is one.
+    pub(super) fn ended(mut self, pid: i32, how: &str, error: Option<&Error>) -> Option<PathBuf> {
+        let object = || About::object(format!("pid {pid}"));
+        self.recorder.step("end", self.since, || object().with(how));
+        if let Some(error) = error {
+            let failed = Err::<(), _>(error.clone());
+            self.recorder.ended("out of memory", self.recorder.now(), &failed, object);
+        }
+        let written = self.sinks.write(&mut self.part, &mut self.recorder, error.is_some());
+        written.unwrap_or_else(|e| {
+            log::warn!("{e}");
+            None
+        })
+    }
+}
+
 impl Sinks {
-    /// Writes a command's events. Returns the file of the failure, if there is one.
-    fn write(self, command: &str, id: &str, recorder: &mut Recorder, failed: bool) -> Result<Option<PathBuf>> {
+    /// Writes a command's events. Returns the file of the failure, if there is one. Where nothing is to be written, a ring keeps
+    /// its events.
+    fn write(&mut self, part: &mut Part, recorder: &mut Recorder, failed: bool) -> Result<Option<PathBuf>> {
         if debugs() {
             recorder.events().iter().for_each(|event| log::debug!("{}", plain(event)));
         }
-        let on_error = self.on_error.filter(|_| failed);
-        if self.files.is_empty() && on_error.is_none() {
+        let on_error = self.on_error.as_ref().filter(|_| failed);
+        if self.files.is_empty() && on_error.is_none() && !debugs() {
             return Ok(None);
         }
-        let lines = recorder.take_lines()?;
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let text = part.text(recorder, &now)?;
+        // In one write, so that commands that run at the same time don't mix their lines.
+        for (file, path) in &mut self.files {
+            file.write_all(&text).context(|| writing(path))?;
+        }
+        let Some((dir, path)) = on_error else {
+            part.before = if self.on_error.is_some() { text } else { vec![] };
+            part.continues = true;
+            return Ok(None);
+        };
+        let id = if ContainerId::parse(&part.id).is_ok() { &part.id } else { "unnamed" };
+        let name = format!("{id}-{}-{now}-{}.jsonl", part.command, std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let path = path.join(&name);
+        let file = rustix::fs::openat(dir.as_fd(), &name, flags, Mode::from_raw_mode(0o600));
+        let all = [std::mem::take(&mut part.before), text].concat();
+        File::from(file.context(|| writing(&path))?).write_all(&all).context(|| writing(&path))?;
+        Ok(Some(path))
+    }
+}
+
+impl Part {
+    /// The header, and the events, which are taken out.
+    fn text(&self, recorder: &mut Recorder, now: &str) -> Result<Vec<u8>> {
+        let lines = recorder.take_lines()?;
         let header = Header {
             trace_version: VERSION,
-            command: command.into(),
-            id: id.into(),
+            command: self.command.clone(),
+            id: self.id.clone(),
             at_us: lines.first_at_us().unwrap_or(0),
-            time: now.clone(),
+            time: now.to_owned(),
             program: concat!("tandem ", env!("CARGO_PKG_VERSION")).into(),
             dropped: recorder.dropped(),
+            continues: self.continues,
         };
         let mut text = Vec::new();
         lines::append(&mut text, &header)?;
         lines.write_to(&mut text);
-        // In one write, so that commands that run at the same time don't mix their lines.
-        for (mut file, path) in self.files {
-            file.write_all(&text).context(|| writing(&path))?;
-        }
-        let Some((dir, path)) = on_error else { return Ok(None) };
-        let safe_id = if ContainerId::parse(id).is_ok() { id } else { "unnamed" };
-        let name = format!("{safe_id}-{command}-{now}-{}.jsonl", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let path = path.join(&name);
-        let file = rustix::fs::openat(dir.as_fd(), &name, flags, Mode::from_raw_mode(0o600));
-        File::from(file.context(|| writing(&path))?).write_all(&text).context(|| writing(&path))?;
-        Ok(Some(path))
+        Ok(text)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::record::{Record, Status};
+use super::record::{Record, Remains, Status};
 use super::sockets::NOTIFY;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
@@ -117,7 +117,10 @@ impl StateRoot {
             }
             made => made.context(|| format!("make the state directory `{}`", path.display()))?,
         }
-        ContainerDir::open(path, &self.proc).context(|| "open the new state directory")
+        ContainerDir::open(path, &self.proc).map_err(|errno| match errno {
+            Errno::NOENT => gone(id),
+            errno => Error::call("open the new state directory", errno),
+        })
     }
 
     /// Opens a container's directory.
@@ -126,7 +129,7 @@ impl StateRoot {
     /// [`Kind::NotFound`].
     pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
         ContainerDir::open(self.path.join(id.as_str()), &self.proc).map_err(|errno| match errno {
-            Errno::NOENT => missing(id, &self.path),
+            Errno::NOENT | Errno::NOTDIR => missing(id, &self.path),
             errno => Error::call(format!("open the state directory of `{id}`"), errno),
         })
     }
@@ -143,8 +146,12 @@ impl StateRoot {
         };
         let mut ids = vec![];
         for entry in entries {
-            let name = entry.context(doing)?.file_name();
-            ids.extend(name.to_str().and_then(|name| ContainerId::parse(name).ok()));
+            let entry = entry.context(doing)?;
+            // A container is a directory; another file is somebody's who does not know that.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name();
+                ids.extend(name.to_str().and_then(|name| ContainerId::parse(name).ok()));
+            }
         }
         ids.sort();
         Ok(ids)
@@ -154,6 +161,11 @@ impl StateRoot {
 fn taken(id: &ContainerId, root: &Path) -> Error {
     Error::new(Kind::Exists, format!("container with ID `{id}` already exists"))
         .advise(format!("`tandem --root {} delete {id}` first, or take another ID", root.display()))
+}
+
+/// The error of a command whose container another one has deleted.
+pub(crate) fn gone(id: impl std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("container `{id}` does not exist any more: it was deleted meanwhile"))
 }
 
 /// The error of every command that is told an unknown ID; engines match on "does not exist".
@@ -193,12 +205,18 @@ impl ContainerDir {
     /// Reads the record. None where `create` was killed before it wrote one.
     ///
     /// # Errors
-    /// A record that can't be read or is damaged.
-    pub fn read_record(&self) -> Result<Option<Record>> {
+    /// A record that can't be read, is damaged or gone.
+    pub fn read_record(&self, id: &ContainerId) -> Result<Option<Record>> {
+        let path = self.path.join(RECORD);
         match self.read(RECORD) {
             Ok(text) => {
-                let record = crate::plan::load::parse(&text).of_file(&self.path.join(RECORD))?;
-                Ok(Some(record))
+                let record: Record = crate::plan::load::parse(&text).of_file(&path)?;
+                record.check(id).of_file(&path).map(|()| Some(record))
+            }
+            // The configuration is written after it.
+            Err(e) if e.errno() == Some(Errno::NOENT) && self.path.join(CONFIG).exists() => {
+                // Not the kernel's words: engines read them as a container that is not there.
+                Err(Error::system("it is gone").context(format!("`{}`", path.display())))
             }
             Err(e) if e.errno() == Some(Errno::NOENT) => Ok(None),
             Err(e) => Err(e),
@@ -210,7 +228,18 @@ impl ContainerDir {
     /// # Errors
     /// [`Kind::NotFound`] where there is none yet.
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
-        self.read_record()?.ok_or_else(|| missing(id, self.path.parent().unwrap_or(&self.path)))
+        let root = self.path.parent().unwrap_or(&self.path).display();
+        let record = self.read_record(id).map_err(|error| {
+            let command = format!("`tandem --root {root} delete --force {id}`");
+            error.advise(format!("{command} ends what it can find of the container, and removes the rest"))
+        });
+        record?.ok_or_else(|| missing(id, self.path.parent().unwrap_or(&self.path)))
+    }
+
+    /// What is left of a record that is no JSON, and of the configuration, if that can be read.
+    pub(crate) fn remains(&self) -> Remains {
+        let config = self.read(CONFIG).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Remains { record: String::from_utf8_lossy(&self.read(RECORD).unwrap_or_default()).into_owned(), config }
     }
 
     /// Keeps a copy of the configuration.
@@ -250,14 +279,16 @@ impl ContainerDir {
         if !process.is_alive(&self.proc)? {
             return Ok(Status::Stopped);
         }
-        if self.waits_for_start()? {
-            return Ok(Status::Created);
-        }
+        // First: one that was paused before its start can't be started.
         let frozen = match &record.cgroup {
             Some(cgroup) => Cgroup::open(cgroup)?.is_frozen()?,
             None => false,
         };
-        Ok(if frozen { Status::Paused } else { Status::Running })
+        Ok(match (frozen, self.waits_for_start()?) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
+        })
     }
 
     /// Waits until no other command changes the container, and keeps others from it until dropped.
@@ -284,9 +315,14 @@ impl ContainerDir {
         let (ours, there) = (rustix::fs::fstat(&file).context(doing)?, rustix::fs::stat(&self.path));
         match there {
             Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => Ok(Lock { _file: file }),
-            Ok(_) | Err(Errno::NOENT) => Err(Error::new(Kind::NotFound, "the container does not exist any more")),
+            Ok(_) | Err(Errno::NOENT) => Err(gone(self.path.file_name().unwrap_or_default().display())),
             Err(errno) => Err(Error::call(doing(), errno)),
         }
+    }
+
+    /// Whether another command has deleted the container.
+    pub(crate) fn is_removed(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Whether a command is changing the container right now.
@@ -313,7 +349,13 @@ impl ContainerDir {
     /// # Errors
     /// It can't be removed.
     pub fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
+        // First the configuration: who looks meanwhile would take it for that of a container whose record is lost.
+        let first = std::fs::remove_file(self.path.join(CONFIG)).and_then(|()| std::fs::remove_dir_all(&self.path));
+        let removed = match first {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(&self.path),
+            removed => removed,
+        };
+        match removed {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed.context(|| format!("remove the state directory `{}`", self.path.display())),
         }

@@ -8,8 +8,10 @@ mod process;
 mod record;
 mod sockets;
 
+pub(crate) use dir::gone;
 pub use dir::{ContainerDir, StateRoot, replace};
 pub use process::ProcessId;
-pub(crate) use process::{is_gone, must_be_executed};
+pub(crate) use process::{Fate, is_gone, must_be_executed};
+pub(crate) use record::Remains;
 pub use record::{Record, Status};
 pub(crate) use sockets::in_directory;

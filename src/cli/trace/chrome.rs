@@ -34,7 +34,7 @@ fn of_section(n: usize, section: &Section, start: u64) -> Vec<Value> {
     }
     // Slices of a thread lie within each other or apart, and of two that begin at once the longer has to come first: else the
     // reader drops one. A message is made longer than it was.
-    let mut slices: Vec<&Event> = section.events.iter().collect();
+    let mut slices: Vec<&Event> = section.events.iter().chain(&section.after).collect();
     slices.sort_by_key(|event| (event.at_us, std::cmp::Reverse(event.took_us)));
     all.extend(slices.into_iter().map(|event| slice(n, event, start)));
     let mut arrows: Vec<_> = summary.arrows.iter().collect();

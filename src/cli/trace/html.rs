@@ -82,6 +82,7 @@ fn head(summary: &Summary<'_>) -> String {
             say("error", lines);
         }
     }
+    say("end", summary.end().iter().map(|end| ("", escape(end))).collect());
     text + "</dl>\n"
 }
 

@@ -45,7 +45,7 @@ pub(super) fn draw(section: &Section, paint: Paint, width: usize, each: bool) ->
     text + "\n"
 }
 
-/// How long it took, the slowest steps, the fallbacks, the error and what to do about it.
+/// How long it took, the slowest steps, the fallbacks, the error and what to do about it, the end of what was started.
 fn head(summary: &Summary<'_>, paint: Paint, width: usize) -> String {
     let title = wrap(&title(summary), width.max(50));
     let mut text: String = title.iter().map(|line| format!("{}\n", paint.bold(line))).collect();
@@ -92,6 +92,7 @@ fn head(summary: &Summary<'_>, paint: Paint, width: usize) -> String {
             say("error", lines);
         }
     }
+    say("end", summary.end().into_iter().map(|end| (end, plain as Colour)).collect());
     text + "\n"
 }
 

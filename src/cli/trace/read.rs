@@ -12,6 +12,9 @@ use crate::protocol::{lines, recording};
 pub(super) struct Section {
     pub(super) header: Header,
     pub(super) events: Vec<Event>,
+    /// What became of the process that the command has started, if it stayed with that: how it ended. No part of the whole
+    /// that shares are of: a payload may take days.
+    pub(super) after: Vec<Event>,
 }
 
 /// A file's sections, or those of one command.
@@ -34,13 +37,21 @@ pub(super) fn file(path: &Path, command: Option<&str>) -> Result<Vec<Section>> {
 
 fn parse(text: &str) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> = vec![];
+    // Which section an event is of, and whether it is after it.
+    let mut current = None;
     for (i, line) in text.lines().enumerate() {
         let bad = |why: String| Error::config(format!("line {}: {why}", i + 1));
         if let Ok(header) = serde_json::from_str::<Header>(line) {
             if header.trace_version > VERSION {
                 return Err(bad(format!("version {} is newer than this program", header.trace_version)));
             }
-            sections.push(Section { header, events: vec![] });
+            let same = |s: &Section| (&s.header.command, &s.header.id) == (&header.command, &header.id);
+            // Whose beginning is in no part of the file that is left is one by itself.
+            let of = sections.iter().rposition(same).filter(|_| header.continues);
+            current = Some((of.unwrap_or(sections.len()), of.is_some()));
+            if of.is_none() {
+                sections.push(Section { header, events: vec![], after: vec![] });
+            }
             continue;
         }
         let event = match serde_json::from_str(line) {
@@ -51,7 +62,9 @@ fn parse(text: &str) -> Result<Vec<Section>> {
             }
             Err(e) => return Err(bad(format!("it is no event of a trace: {e}"))),
         };
-        sections.last_mut().ok_or_else(|| bad("an event before any header".into()))?.events.push(event);
+        let (at, after) = current.ok_or_else(|| bad("an event before any header".into()))?;
+        let section = &mut sections[at];
+        if after { section.after.push(event) } else { section.events.push(event) }
     }
     // They were written so; who has edited a file may have not.
     sections.iter_mut().for_each(|section| section.events.sort_by_key(|event| event.at_us));
@@ -64,6 +77,11 @@ pub(super) fn json(sections: &[Section]) -> Result<String> {
     for section in sections {
         lines::append(&mut text, &Header { trace_version: VERSION, ..section.header.clone() })?;
         section.events.iter().try_for_each(|event| lines::append_event(&mut text, event))?;
+        if let Some(first) = section.after.first() {
+            let (trace_version, at_us, continues) = (VERSION, first.at_us, true);
+            lines::append(&mut text, &Header { trace_version, at_us, continues, ..section.header.clone() })?;
+            section.after.iter().try_for_each(|event| lines::append_event(&mut text, event))?;
+        }
     }
     String::from_utf8(text).map_err(|e| Error::system(e.to_string()))
 }
@@ -83,7 +101,9 @@ pub(super) mod tests {
     pub(crate) fn section(events: Vec<Event>) -> Section {
         let (command, id) = ("run".to_owned(), "x".to_owned());
         let (time, program) = (String::new(), String::new());
-        Section { header: Header { trace_version: VERSION, command, id, at_us: 0, time, program, dropped: 0 }, events }
+        let header =
+            Header { trace_version: VERSION, command, id, at_us: 0, time, program, dropped: 0, continues: false };
+        Section { header, events, after: vec![] }
     }
 
     #[test]
@@ -99,6 +119,20 @@ pub(super) mod tests {
         let new = json(&sections).unwrap();
         assert!(new.starts_with(r#"{"trace_version":3,"#), "{new}");
         assert_eq!(parse(&new).unwrap()[0].events, sections[0].events);
+    }
+
+    #[test]
+    fn an_end_is_the_commands_that_began() {
+        let mut run = section(vec![event(Side::Parent, Sort::Step, "plan", 1, 1)]);
+        run.after = vec![event(Side::Parent, Sort::Step, "end", 5, 900)];
+        let other = Header { id: "y".into(), ..run.header.clone() };
+        let other = Section { header: other, events: run.events.clone(), after: vec![] };
+        let mut text = json(&[run]).unwrap();
+        let end = text.split_off(text.find(r#","continues":true}"#).and_then(|at| text[..at].rfind('\n')).unwrap() + 1);
+        let text = format!("{text}{}{end}", json(&[other]).unwrap());
+        let read = parse(&text).unwrap();
+        assert_eq!(read.iter().map(|s| (s.events.len(), s.after.len())).collect::<Vec<_>>(), [(1, 1), (1, 0)]);
+        assert_eq!(parse(&end).unwrap()[0].events.len(), 1);
     }
 
     #[test]

@@ -114,7 +114,11 @@ impl<'a> Summary<'a> {
     /// The error that ended the command: its first cause, and what the user was told.
     pub(super) fn failure(&self) -> Option<Failure<'a>> {
         let events = &self.section.events;
-        let at = self.cause?;
+        let Some(at) = self.cause else {
+            let error = self.section.after.iter().find(|e| e.event == Sort::Error)?;
+            let place = format!("{:<6}  {}", side(error.side), name(error));
+            return Some(Failure { place, message: &error.detail, advice: &error.why });
+        };
         let cause = &events[at];
         let last = events.iter().rfind(|e| e.event == Sort::Error && e.name == FAILED).unwrap_or(cause);
         let step = match &*cause.name {
@@ -124,6 +128,12 @@ impl<'a> Summary<'a> {
         };
         let place = format!("{:<6}  {step}", side(cause.side));
         Some(Failure { place, message: &last.detail, advice: &last.why })
+    }
+
+    /// How the process ended that the command has started and stayed with.
+    pub(super) fn end(&self) -> Option<String> {
+        let end = self.section.after.iter().find(|e| e.name == "end")?;
+        Some(safe(&format!("{} {}, after {}", end.object, end.detail, duration(end.took_us))))
     }
 
     /// Where a side was that has not said what it did: past its last step, if that undid nothing.

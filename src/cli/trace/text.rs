@@ -8,9 +8,11 @@ use crate::protocol::event::{Event, Side, Sort};
 pub(super) fn lines(section: &Section) -> String {
     let summary = Summary::of(section);
     let mut text = format!("{}\n", title(&summary));
-    for (i, event) in section.events.iter().enumerate() {
+    let marked = section.events.iter().enumerate().map(|(i, event)| (event, summary.mark(i)));
+    let marked = marked.chain(section.after.iter().map(|event| (event, Mark::None)));
+    for (event, mark) in marked {
         let at = event.at_us.saturating_sub(summary.start) as f64 / 1000.0;
-        let mark = match summary.mark(i) {
+        let mark = match mark {
             Mark::Slow(share) => format!(" (slow: {share}%)"),
             Mark::PassedOn => " (passed on)".into(),
             _ => String::new(),

@@ -120,13 +120,11 @@ fn without_a_cgroup_and_a_pid_namespace_it_says_so() {
     case.globals = vec!["--cgroup-manager=disabled".into()];
     case.alter(|c| without_namespace(c, "pid"));
     let pid = case.running();
-    let listed = case.call(&["ps", "--format", "json", &case.id]).ok();
+    let log = case.text("log");
+    let listed = case.call(&["ps", "--format", "json", "--log", &log, &case.id]).ok();
     assert_eq!(listed.out(), format!("[{pid}]\n"));
-    assert!(
-        listed.err().contains("only the first process") && listed.err().contains("pid namespace"),
-        "{}",
-        listed.err()
-    );
+    let told = look::value(&log);
+    assert!(told.contains("only the first process") && told.contains("pid namespace"), "{told}");
     case.call(&["kill", "--all", &case.id, "KILL"]).refused_with(&["neither a cgroup nor a pid namespace", "--all"]);
     assert_eq!(case.status(), "running", "nothing was killed");
     case.stop();

@@ -181,7 +181,9 @@ fn parse_known<T: DeserializeOwned>(text: &[u8], process: &str) -> Result<Read<T
         (_, false) => Err(error),
         (unknown, true) => match typed(json) {
             Ok(value) => Ok(Read { value, unknown }),
-            Err(still) => Err(if still.property() == error.property() { error } else { still }),
+            // What is wrong all the same is told with its line and column. What was null is missing.
+            Err(still) if still.property() == error.property() && !error.message().contains(", not null") => Err(error),
+            Err(still) => Err(still),
         },
     }
 }

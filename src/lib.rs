@@ -23,6 +23,7 @@
 
 pub mod cgroup;
 pub mod child;
+mod classic_bpf;
 pub mod cli;
 pub mod doctor;
 pub mod error;

@@ -79,21 +79,59 @@ fn each_action_does_what_it_is_called() {
 #[test]
 fn a_rule_overrides_what_happens_by_default() {
     let mut case = case!("secallow");
-    // All that podman's profile allows, but lseek(2) only with a 7.
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/podman-config.json");
-    let Ok(text) = std::fs::read_to_string(file) else { skip!("no {file}") };
-    let podman: Value = serde_json::from_str(&text).expect("podman-config.json");
-    let mut rules = podman["linux"]["seccomp"]["syscalls"].clone();
-    for rule in rules.as_array_mut().unwrap() {
-        rule["names"].as_array_mut().unwrap().retain(|name| name != "lseek");
-    }
+    let Some(mut profile) = of_an_engine(EOPNOTSUPP) else { skip!("no podman-config.json") };
     let seven = json!([{"index": 1, "value": 7, "op": "SCMP_CMP_EQ"}]);
     let lseeks = json!({"names": ["lseek"], "action": "SCMP_ACT_ALLOW", "args": seven});
-    rules.as_array_mut().unwrap().push(lseeks);
-    let default = json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": EOPNOTSUPP, "syscalls": rules});
-    filtered(&mut case, json!({"action": "SCMP_ACT_ALLOW"}), default);
+    profile["syscalls"].as_array_mut().unwrap().push(lseeks);
+    filtered(&mut case, json!({"action": "SCMP_ACT_ALLOW"}), profile);
     assert_eq!(code(&case, lseek(7)), EBADF);
     assert_eq!(code(&case, lseek(8)), EOPNOTSUPP);
+}
+
+/// All that podman's profile allows but lseek(2), the rest refused with an errno.
+fn of_an_engine(errno: i32) -> Option<Value> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/podman-config.json");
+    let podman: Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).expect("podman-config.json");
+    let mut profile = podman["linux"]["seccomp"].clone();
+    for rule in profile["syscalls"].as_array_mut().unwrap() {
+        rule["names"].as_array_mut().unwrap().retain(|name| name != "lseek");
+    }
+    profile["defaultErrnoRet"] = json!(errno);
+    Some(profile)
+}
+
+#[test]
+fn what_is_newer_than_the_profile_is_not_there() {
+    let mut case = case!("secnewer");
+    const ENOSYS: i32 = 38;
+    const EACCES: i32 = 13;
+    // No kernel has such a call.
+    const NEWER: u64 = 999;
+    let call = |number| Code::default().call(number, &[]).exit_with_errno();
+    let i386 = |number| Code::default().call_i386(number, &[u32::MAX, 0, 0]).exit_with_errno();
+    case.running();
+    let kernel_has_i386 = code(&case, i386(LSEEK_I386)) == EBADF;
+    if !kernel_has_i386 {
+        common::skipped_in_part("no 32-bit calls on this kernel");
+    }
+    for default in [1, EACCES, ENOSYS] {
+        let Some(profile) = of_an_engine(default) else { skip!("no podman-config.json") };
+        filtered(&mut case, json!({}), profile);
+        assert_eq!(code(&case, lseek(0)), default, "lseek is older than what the profile names");
+        for (which, number) in [("x86-64", NEWER), ("x32", NEWER | X32)] {
+            assert_eq!(code(&case, call(number)), ENOSYS, "{default}, {which}");
+        }
+        if kernel_has_i386 {
+            assert_eq!(code(&case, i386(LSEEK_I386)), default);
+            assert_eq!(code(&case, i386(NEWER as u32)), ENOSYS, "{default}, i386");
+        }
+    }
+    // A profile that has another answer is taken at its word.
+    let Some(mut profile) = of_an_engine(1) else { skip!("no podman-config.json") };
+    profile.as_object_mut().unwrap().remove("defaultErrnoRet");
+    profile["defaultAction"] = json!("SCMP_ACT_KILL_PROCESS");
+    filtered(&mut case, json!({}), profile);
+    assert_eq!(code(&case, call(NEWER)), KILLED);
 }
 
 #[test]

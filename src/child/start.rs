@@ -118,7 +118,14 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
         Err(errno) => {
             let program = start.program.to_string_lossy();
             let errno = Errno::from_raw_os_error(errno as i32);
-            let error = Error::call(format!("execve `{program}`: {}", in_lower_case(errno)), errno);
+            let error = match errno.raw_os_error() {
+                0 => Error::system(format!("execve `{program}` has ended without an error, and executed nothing")),
+                _ => Error::call(format!("execve `{program}`: {}", in_lower_case(errno)), errno),
+            };
+            let of_filter = start.filter.as_deref().and_then(crate::classic_bpf::of_execve);
+            if let Some(why) = of_filter {
+                return Err(error.advise(why));
+            }
             Err(match errno {
                 // Not under a filter, which may end a process that looks.
                 Errno::NOENT if start.filter.is_some() => {

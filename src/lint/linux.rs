@@ -142,6 +142,20 @@ fn seccomp(seccomp: &LinuxSeccomp) -> Vec<Finding> {
             findings.push(Finding::warning(format!("linux.seccomp.syscalls[{i}].action"), message, advice));
         }
     }
+    findings.extend(
+        [("execve", "no program starts"), ("exit_group", "no program ends by itself")].into_iter().filter_map(
+            |(call, what)| {
+                forbidden(seccomp, call).map(|(path, action)| {
+                    let message = format!("`{call}` is answered with {action}: {what}");
+                    Finding::warning(
+                        path,
+                        message,
+                        format!("allow it: {{\"names\": [\"{call}\"], \"action\": \"SCMP_ACT_ALLOW\"}}"),
+                    )
+                })
+            },
+        ),
+    );
     for (path, name) in unknown(seccomp) {
         let message = format!("libseccomp knows no system call `{name}`: the rule leaves it out");
         let advice = "a typing mistake, or newer than this runtime, or another architecture's";
@@ -156,6 +170,24 @@ fn seccomp(seccomp: &LinuxSeccomp) -> Vec<Finding> {
         findings.push(Finding::warning(format!("linux.seccomp.flags[{i}]"), message, "leave it out"));
     }
     findings
+}
+
+/// Where a call is refused, whatever its arguments, and by which action.
+fn forbidden(seccomp: &LinuxSeccomp, call: &str) -> Option<(String, LinuxSeccompAction)> {
+    use LinuxSeccompAction as Action;
+    let rules = seccomp.syscalls().iter().flatten().enumerate();
+    let mut about = rules.filter(|(_, rule)| rule.names().iter().any(|name| name == call));
+    // Of several, or with conditions, it depends.
+    let (path, action) = match (about.next(), about.next()) {
+        (None, _) => ("linux.seccomp.defaultAction".to_owned(), seccomp.default_action()),
+        (Some((i, rule)), None) if rule.args().iter().flatten().next().is_none() => {
+            (format!("linux.seccomp.syscalls[{i}].action"), rule.action())
+        }
+        _ => return None,
+    };
+    let refuses =
+        !matches!(action, Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace | Action::ScmpActNotify);
+    refuses.then_some((path, action))
 }
 
 /// Nodes that the device rules forbid to be opened.

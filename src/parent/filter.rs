@@ -13,11 +13,15 @@ use libseccomp::error::SeccompError;
 use libseccomp::{ScmpArch, ScmpFilterContext, ScmpSyscall};
 use rustix::fs::MemfdFlags;
 
+use super::newer_calls;
 use crate::error::{Context, Error, Result};
 use crate::plan::seccomp::FilterPlan;
 use crate::state::replace;
 use crate::sys::seccomp::INSTRUCTION_SIZE;
 use sha2::{Digest, Sha256};
+
+/// Another one where the same plan gives another program than before.
+const FORM: u32 = 2;
 
 /// How many compiled filters are kept; a host has a handful of profiles.
 const KEPT: usize = 64;
@@ -60,7 +64,7 @@ fn key(plan: &FilterPlan) -> PathBuf {
     let version = libseccomp::ScmpVersion::current().map(|v| v.to_string()).unwrap_or_default();
     // Who hears of a call is not part of the program.
     let plan = FilterPlan { listener: None, ..plan.clone() };
-    let text = format!("{plan:?} {version} {} {}", env!("CARGO_PKG_VERSION"), env!("TANDEM_COMMIT"));
+    let text = format!("{plan:?} {version} {FORM} {} {}", env!("CARGO_PKG_VERSION"), env!("TANDEM_COMMIT"));
     let hash = Sha256::digest(text.as_bytes());
     hash.iter()
         .fold(String::new(), |mut name, byte| {
@@ -102,7 +106,8 @@ pub(crate) fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
             filter.add_arch(*arch).map_err(failed("architectures"))?;
         }
     }
-    for (i, rule) in plan.rules.iter().enumerate() {
+    // libseccomp refuses a rule that says what the default says.
+    for (i, rule) in plan.rules.iter().enumerate().filter(|(_, rule)| rule.action != plan.default) {
         for name in &rule.names {
             // A call that this libseccomp has never heard of has no number to filter by.
             let Ok(syscall) = ScmpSyscall::from_name(name) else {
@@ -115,7 +120,9 @@ pub(crate) fn compile(plan: &FilterPlan) -> Result<Vec<u8>> {
             added.map_err(|e| Error::config(format!("`linux.seccomp.syscalls[{i}]`: `{name}`: {e}")))?;
         }
     }
-    export(&filter)
+    let mut program = newer_calls::prologue(plan);
+    program.append(&mut export(&filter)?);
+    Ok(program)
 }
 
 /// Conditions on one argument each are all to hold; on the same argument twice libseccomp can't join them, and, as in

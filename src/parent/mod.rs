@@ -27,6 +27,7 @@ pub mod mounts;
 mod namespaces;
 mod net_devices;
 mod netlink;
+mod newer_calls;
 pub mod notify;
 pub mod oom;
 mod patience;

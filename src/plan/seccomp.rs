@@ -26,7 +26,7 @@ pub struct FilterPlan {
     pub architectures: Vec<ScmpArch>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u64,
-    /// In order.
+    /// In order; some may say what happens by default.
     pub rules: Vec<Rule>,
     /// The program as it is to be loaded, where the configuration brings one; all but the flags is then not looked at.
     pub program: Option<Vec<u8>>,
@@ -171,14 +171,14 @@ impl FilterPlan {
         let default = findings.take(default).unwrap_or(ScmpAction::Errno(libc::EPERM));
         let rules = seccomp.syscalls().iter().flatten().enumerate();
         let rules = rules.filter_map(|(i, rule)| findings.take(one(rule, &format!("linux.seccomp.syscalls[{i}]"))));
-        // libseccomp refuses a rule that says what the default says.
-        let rules: Vec<Rule> = rules.filter(|rule| rule.action != default).collect();
+        // One that says what the default says, too: it names calls that the profile knows.
+        let rules: Vec<Rule> = rules.collect();
         let metadata = seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty());
         if metadata && seccomp.listener_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
             let message = "`linux.seccomp.listenerMetadata` needs `listenerPath`";
             findings.add(Error::config(message).about("linux.seccomp.listenerMetadata"));
         }
-        if rules.is_empty() && default == ScmpAction::Allow {
+        if default == ScmpAction::Allow && rules.iter().all(|rule| rule.action == default) {
             return None;
         }
         let architectures = seccomp.architectures().iter().flatten().enumerate();

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use common::bundle::mount;
+use common::bundle::{mount, user_namespace};
 use common::case::Case;
 use common::look;
 use serde_json::json;
@@ -228,4 +228,97 @@ fn a_memory_limit_that_kills_the_set_up_is_named() {
         let _ = fs::remove_file(case.path("pid"));
     }
     assert!(killed > 0, "no limit was low enough");
+}
+
+#[test]
+fn a_filter_that_forbids_execve_is_named() {
+    tandem_only!("advice");
+    let mut case = case!("advseccomp");
+    for (action, answer) in
+        [("SCMP_ACT_ERRNO", 1), ("SCMP_ACT_ERRNO", 13), ("SCMP_ACT_ERRNO", 2), ("SCMP_ACT_TRACE", 38)]
+    {
+        case.alter(|c| {
+            let mut rule = json!({"names": ["execve"], "action": action});
+            if action == "SCMP_ACT_ERRNO" {
+                rule["errnoRet"] = json!(answer);
+            }
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        });
+        case.run().refused_with(&["execve `/bin/", "the seccomp filter answers execve with", action, "linux.seccomp"]);
+        let lint = case.call(&["lint", &case.text("bundle")]).all();
+        let words = "`execve` is answered with SCMP_ACT_ERRNO: no program starts";
+        assert_eq!(lint.contains(words), action == "SCMP_ACT_ERRNO", "{lint}");
+    }
+    case.nothing_left("a filter that forbids execve");
+}
+
+#[test]
+fn a_file_system_that_is_not_for_user_namespaces_says_so() {
+    tandem_only!("advice");
+    let mut case = case!("advuserfs");
+    case.alter(|c| {
+        user_namespace(c, 100_000);
+        mount(c, "/mnt", "ext4", "/dev/loop0", &[]);
+    });
+    let known = fs::read_to_string("/proc/filesystems").unwrap().lines().any(|line| line.ends_with("\text4"));
+    if !known {
+        skip!("this kernel has no ext4");
+    }
+    fs::create_dir_all(case.rootfs().join("mnt")).unwrap();
+    case.create_with(&[]).refused_with(&["/mnt", "Operation not permitted", "no user namespace mount `ext4`", "bind"]);
+    let lint = case.call(&["lint", &case.text("bundle")]).all();
+    assert!(lint.contains("the kernel lets no user namespace mount `ext4`"), "{lint}");
+    case.nothing_left("a refused mount");
+}
+
+/// Docker looks for these words, and adds its own.
+#[test]
+fn a_file_on_a_directory_and_the_other_way_round_are_told() {
+    tandem_only!("advice");
+    let mut case = case!("advlike");
+    fs::write(case.path("file"), "").unwrap();
+    fs::create_dir(case.path("directory")).unwrap();
+    let good = case.config.clone();
+    for (source, destination) in [("file", "/tmp"), ("directory", "/etc/passwd")] {
+        let source = case.text(source);
+        fs::write(case.rootfs().join("etc/passwd"), "").unwrap();
+        case.alter(|c| {
+            *c = good.clone();
+            mount(c, destination, "bind", &source, &["rbind"]);
+        });
+        case.create_with(&[]).refused_with(&[destination, "not a directory", "a file on a file"]);
+    }
+}
+
+#[test]
+fn a_root_that_is_no_mount_point_is_told() {
+    tandem_only!("advice");
+    let case = case!("advchroot");
+    // The host once more, below a directory that nothing is mounted on.
+    let (below, root) = (case.text("below"), format!("{}/root", case.text("below")));
+    let script = format!(
+        "mkdir -p {below} && mount -t tmpfs x {below} && mkdir {root} && for d in bin lib lib64 usr proc sys dev tmp run work root; do \
+         [ -d /$d ] || continue; mkdir -p {root}/$d && mount --rbind /$d {root}/$d; done; exec chroot {root} \"$@\""
+    );
+    let outcome = case.create_behind(&["unshare", "-m", "sh", "-c", &script, "sh"], &[]);
+    outcome.refused_with(&["`/` is no mount point here, as in a chroot", "mount --bind DIR DIR"]);
+}
+
+#[test]
+fn a_fuse_file_system_that_lets_nobody_in_is_told() {
+    tandem_only!("advice");
+    if !std::path::Path::new("/dev/fuse").exists() {
+        skip!("there is no /dev/fuse");
+    }
+    let mut case = case!("advfuse");
+    fs::create_dir(case.path("fuse")).unwrap();
+    let source = case.text("fuse");
+    case.alter(|c| mount(c, "/data", "bind", &source, &["rbind"]));
+    // Of another user, and served by nobody: the kernel itself refuses.
+    let script = format!(
+        "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=1000,group_id=1000 fuse {source} && exec \"$@\""
+    );
+    let outcome = case.create_behind(&["unshare", "-m", "sh", "-c", &script, "sh"], &[]);
+    outcome.refused_with(&["/data", "Permission denied", "`allow_other`"]);
+    case.nothing_left("a refused mount");
 }

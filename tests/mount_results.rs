@@ -349,3 +349,48 @@ fn a_thousand_binds_all_arrive() {
         case.delete_by_force();
     }
 }
+
+/// Options of cgroup v2 are the whole machine's: they are taken, and change nothing.
+#[test]
+fn cgroup_version_2_is_mounted_where_it_is_asked_for() {
+    let mut case = case!("cgroup2");
+    let Some(v2) = look::v2() else { skip!("there is no cgroup v2") };
+    let of_host = || look::mounts("self").into_iter().find(|m| m.kind == "cgroup2").map(|m| m.super_options);
+    let before = of_host();
+    const OPTIONS: [&str; 9] = [
+        "nosuid",
+        "noexec",
+        "nodev",
+        "nsdelegate",
+        "memory_recursiveprot",
+        "favordynmods",
+        "memory_localevents",
+        "memory_hugetlb_accounting",
+        "pids_localevents",
+    ];
+    for bits in 0..4 {
+        let [own, user] = [1, 2].map(|bit| bits & bit != 0);
+        let why = format!("cgroup namespace: {own}, user namespace: {user}");
+        case.alter(|c| {
+            c["mounts"].as_array_mut().unwrap().retain(|m| m["type"] != "cgroup" && m["type"] != "cgroup2");
+            mount(c, "/cg", "cgroup2", "cgroup2", &OPTIONS);
+            without_namespace(c, "cgroup");
+            without_namespace(c, "user");
+            if own {
+                namespace(c, "cgroup", None);
+            }
+            if user {
+                user_namespace(c, 100_000);
+            }
+        });
+        fs::create_dir_all(case.rootfs().join("cg")).unwrap();
+        case.delete_by_force();
+        let pid = case.running();
+        let there = look::mount_at(&look::mounts(pid), "/cg");
+        assert_eq!(there.kind, "cgroup2", "{why}");
+        assert!(look::inside(pid, "/cg/cgroup.procs").exists(), "{why}");
+        let whole = fs::metadata(look::inside(pid, "/cg")).unwrap().ino() == fs::metadata(&v2).unwrap().ino();
+        assert_eq!(whole, !own, "{why}");
+        assert_eq!(of_host(), before, "{why}");
+    }
+}

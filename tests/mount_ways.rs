@@ -159,3 +159,78 @@ fn silent_is_taken_in_every_way() {
         assert_eq!(at(created(&case, way), "/m").kind, "tmpfs", "by `{way}`");
     }
 }
+
+/// Read-only file systems and binds in which mount points are missing, one in another and behind a symlink, a working
+/// directory too; in the end all of them are read-only.
+#[test]
+fn a_mount_point_is_made_in_what_is_to_be_read_only() {
+    tandem_only!("TANDEM_MOUNT_STRATEGY");
+    for (n, way) in WAYS.into_iter().cycle().take(WAYS.len() * 2).enumerate() {
+        let user = n >= WAYS.len();
+        let why = format!("by `{way}`, user namespace: {user}");
+        let mut case = case!("belowro");
+        let source = volume(&case);
+        std::os::unix::fs::chown(&source, Some(100_000), Some(100_000)).unwrap();
+        fs::write(case.path("file"), "content").unwrap();
+        let file = case.text("file");
+        symlink("/outer/led", case.rootfs().join("link")).unwrap();
+        case.alter(|c| {
+            mount(c, "/outer", "tmpfs", "tmpfs", &["ro", "nosuid"]);
+            mount(c, "/outer/a/inner", "tmpfs", "tmpfs", &["rro"]);
+            mount(c, "/outer/a/inner/b/file", "bind", &file, &["bind", "ro"]);
+            mount(c, "/link/c", "ramfs", "ramfs", &["ro"]);
+            mount(c, "/data", "bind", &source, &["rbind", "ro"]);
+            mount(c, "/data/new", "tmpfs", "tmpfs", &[]);
+            c["root"]["readonly"] = true.into();
+            c["process"]["cwd"] = "/outer/work".into();
+            c["linux"]["devices"] =
+                serde_json::json!([{"path": "/outer/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+            if user {
+                c["linux"]["devices"] = serde_json::json!([]);
+                common::bundle::user_namespace(c, 100_000);
+            }
+        });
+        if user {
+            for place in ["outer", "data"] {
+                fs::create_dir(case.rootfs().join(place)).unwrap();
+            }
+            std::os::unix::fs::chown(case.rootfs(), Some(100_000), Some(100_000)).unwrap();
+        }
+        let pid = created(&case, way);
+        for place in ["/outer", "/outer/a/inner", "/outer/a/inner/b/file", "/outer/led/c", "/data"] {
+            assert!(at(pid, place).has("ro"), "{why}: {place}: {:?}", at(pid, place));
+            assert!(look::inside(pid, place).exists(), "{why}: {place}");
+        }
+        assert!(at(pid, "/outer").has("nosuid") && !at(pid, "/data/new").has("ro"), "{why}");
+        assert!(look::inside(pid, "/outer/work").is_dir(), "{why}");
+        assert!(case.path("source/new").is_dir(), "made in the source, {why}");
+        case.start();
+        case.wait_payload(pid);
+        for place in ["/outer/x", "/outer/a/inner/x", "/data/x", "/link/x"] {
+            assert_ne!(case.exec(&["touch", place]).code(), 0, "{why}: {place}");
+        }
+        case.exec(&["touch", "/data/new/x"]).ok();
+        if !user {
+            case.exec(&["sh", "-c", "echo > /outer/null"]).ok();
+        }
+    }
+}
+
+/// What the host has read-only is not the container's to open.
+#[test]
+fn no_mount_point_is_made_in_what_the_host_has_read_only() {
+    tandem_only!("TANDEM_MOUNT_STRATEGY");
+    for way in WAYS {
+        let mut case = case!("hostro");
+        let source = volume(&case);
+        case.alter(|c| {
+            mount(c, "/data", "bind", &source, &["rbind", "ro"]);
+            mount(c, "/data/new", "tmpfs", "tmpfs", &[]);
+        });
+        let script = format!("mount --bind {source} {source}; mount -o remount,bind,ro {source}; exec \"$@\"");
+        let alone = ["unshare", "-m", "env", &format!("TANDEM_MOUNT_STRATEGY={way}"), "sh", "-c", &script, "sh"];
+        case.create_behind(&alone, &[]).refused_with(&["/data/new", "Read-only file system"]);
+        assert!(!case.path("source/new").exists(), "by `{way}`");
+        case.nothing_left("a refused create");
+    }
+}

@@ -43,6 +43,8 @@ pub(crate) struct Places {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Stop,
+    /// End in the directory in which it is missing.
+    Stay,
     /// Make all as directories, 0755.
     Directory,
     /// Make the last as an empty file, 0644, those before it as directories.
@@ -230,6 +232,13 @@ impl Places {
         }
     }
 
+    /// The last directory of a path that is there.
+    pub(super) fn as_far_as_it_is(&self, path: &Path) -> Result<OwnedFd> {
+        let found =
+            self.walk(path, Missing::Stay).context(|| format!("look up `{}` in the container", path.display()))?;
+        found.ok_or_else(|| Error::call(format!("look up `{}`", path.display()), Errno::NOENT))
+    }
+
     pub(super) fn make_directory(&self, path: &Path) -> Result<Target> {
         self.make(path, Missing::Directory)
     }
@@ -260,6 +269,7 @@ impl Places {
             let doing = || format!("`{}`", component.display());
             let next = match step(dir, &component) {
                 Err(Errno::NOENT) if missing == Missing::Stop => return Ok(None),
+                Err(Errno::NOENT) if missing == Missing::Stay => break,
                 Err(Errno::NOENT) => {
                     make_one(dir, &component, missing == Missing::File && rest.is_empty())?;
                     step(dir, &component).context(doing)?
@@ -290,24 +300,27 @@ impl Places {
     }
 }
 
+/// What goes on what. Both errors say "not a directory": mount(2) answers ENOTDIR to both, and engines look for its words.
+const LIKE_ON_LIKE: &str = "a directory is mounted on a directory, a file on a file: is the source what it should be?";
+
 /// A directory goes on a directory.
 fn a_directory(target: Target, path: &Path) -> Result<Target> {
     match file_type(target.fd.as_fd())? {
         FileType::Directory => Ok(target),
-        other => Err(Error::call(
-            format!("mount on `{}`, which is {} in the container", path.display(), name(other)),
-            Errno::NOTDIR,
-        )),
+        other => {
+            let there = format!("`{}`, which is {} in the container", path.display(), name(other));
+            Err(Error::system(format!("mount a directory on {there}: not a directory")).advise(LIKE_ON_LIKE))
+        }
     }
 }
 
 /// A file goes on no directory.
 fn no_directory(target: Target, path: &Path) -> Result<Target> {
     match file_type(target.fd.as_fd())? {
-        FileType::Directory => Err(Error::call(
-            format!("mount a file on `{}`, which is a directory in the container", path.display()),
-            Errno::ISDIR,
-        )),
+        FileType::Directory => {
+            let there = format!("`{}`, which is a directory in the container", path.display());
+            Err(Error::system(format!("mount a file on {there}: not a directory")).advise(LIKE_ON_LIKE))
+        }
         _ => Ok(target),
     }
 }

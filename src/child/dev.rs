@@ -17,7 +17,7 @@ use super::{ChildSession, legacy, refused};
 use crate::error::{Context, Error, Result};
 use crate::node;
 use crate::plan::ContainerPlan;
-use crate::plan::devices::{DevicePlan, NodeKind};
+use crate::plan::devices::DevicePlan;
 use crate::plan::options::{Attrs, attr};
 use crate::procfs::Proc;
 use crate::protocol::event::About;
@@ -33,10 +33,15 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Attaches all device nodes and makes the links. Nothing where the configuration brings its own `/dev`.
 pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> Result<()> {
-    let Mounter { session, slots, root, proc } = mounter;
     if !container.own_dev {
         return Ok(());
     }
+    for (device, _) in container.devices.iter().filter(|(device, _)| device.path.parent() != Some(Path::new("/dev"))) {
+        mounter
+            .making(&device.path, |places| places.file(&device.path))
+            .context(|| format!("device `{}`", device.path.display()))?;
+    }
+    let Mounter { session, slots, root, proc, .. } = mounter;
     let since = session.recorder.now();
     let dev = root.places.plain_directory(Path::new("/dev"))?;
     let mut by_path = vec![];
@@ -113,12 +118,7 @@ fn attach(
 /// mount point of an earlier container's. What is in the way of a default device is nobody's data.
 fn must_match(there: &Stat, device: &DevicePlan) -> Result<()> {
     let kind = FileType::from_raw_mode(there.st_mode);
-    let number = rustix::fs::makedev(device.major, device.minor);
-    let same = match device.kind {
-        NodeKind::Character => kind == FileType::CharacterDevice && there.st_rdev == number,
-        NodeKind::Block => kind == FileType::BlockDevice && there.st_rdev == number,
-        NodeKind::Fifo => kind == FileType::Fifo,
-    };
+    let same = node::is(there, device);
     let empty = kind == FileType::RegularFile && there.st_size == 0;
     match same || empty || crate::plan::devices::is_default(&device.path) {
         true => Ok(()),
@@ -158,6 +158,7 @@ fn mount_point(device: &DevicePlan, dev: &Target, root: &Root) -> Result<Target>
 /// Binds the host's node.
 fn bind_by_path(session: &mut ChildSession, device: &DevicePlan, dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
     let bind = || -> Result<()> {
+        node::is_there(&device.path, device)?;
         let target = mount_point(device, dev, root)?;
         legacy::bind_path(&device.path, false, false, target.fd.as_fd(), proc)
     };

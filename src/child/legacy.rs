@@ -103,7 +103,9 @@ pub(super) fn make_holder_slave(directory: BorrowedFd<'_>, proc: &Proc) -> Resul
     let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx")?;
     let mountinfo = proc.read("self/mountinfo")?;
     let holder = Mount::all(&mountinfo).find(|mount| mount.id == stat.stx_mnt_id);
-    let holder = holder.ok_or_else(|| Error::system("mountinfo has no line for the mount of the rootfs"))?;
+    let holder = holder.ok_or_else(|| {
+        Error::system("mountinfo has no line for the mount of the rootfs").advise(super::rootfs::NO_MOUNT_POINT)
+    })?;
     rustix::mount::mount_change(&*holder.point, MountPropagationFlags::DOWNSTREAM)
         .context(|| format!("mount --make-slave `{}`", holder.point))
 }

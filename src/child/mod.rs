@@ -17,6 +17,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+mod readonly;
 mod revealing;
 mod rootfs;
 mod slots;
@@ -40,6 +41,7 @@ use crate::protocol::{Kind, Said};
 pub(crate) use attach::Places;
 pub(crate) use filesystem::with_mode_of_covered;
 pub(crate) use identity::DEFAULT_PATH;
+use readonly::Readonly;
 use slots::Slots;
 use start::Last;
 
@@ -123,12 +125,13 @@ fn build(
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
     root.change_early(session, container)?;
     session.recorder.doing("mounts");
-    let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc };
+    let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc, readonly: Readonly::default() };
     mounts::mount_all(&mut mounter, container)?;
     mounter.session.recorder.doing("devices");
     dev::populate(&mut mounter, container)?;
-    session.recorder.doing("working directory");
-    rootfs::make_working_directory(&root, &plan.process.cwd)?;
+    mounter.session.recorder.doing("working directory");
+    rootfs::make_working_directory(&mut mounter, &plan.process.cwd)?;
+    mounter.close_readonly()?;
     // Before anybody else looks: a path that leads into the container would meet the stage on top of it.
     slots.take_stage().as_ref().map_or(Ok(()), enter::unmount_stage)?;
     if plan.shape.hooks {

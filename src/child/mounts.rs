@@ -7,7 +7,8 @@ use crate::kernel::rustix;
 use crate::kernel::rustix::fs::{FileType, Mode, OFlags};
 use crate::kernel::rustix::io::Errno;
 
-use super::attach::file_type;
+use super::attach::{Target, file_type};
+use super::readonly::Readonly;
 use super::rootfs::Root;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
@@ -49,6 +50,7 @@ pub(super) struct Mounter<'a> {
     pub(super) slots: &'a mut Slots,
     pub(super) root: &'a Root,
     pub(super) proc: &'a Proc,
+    pub(super) readonly: Readonly,
 }
 
 /// Mounts all, in order.
@@ -117,11 +119,12 @@ impl Mounter<'_> {
         destination: Destination<'_>,
         changes: Changes,
     ) -> Result<()> {
-        let source_type = file_type(tree.as_fd())?;
+        let source_type = file_type(tree.as_fd()).map_err(of_source)?;
         if source_type == FileType::Symlink && bind.copy_symlink {
             return self.copy_symlink(tree.as_fd(), destination.path);
         }
-        let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
+        self.readonly.remember(tree.as_fd(), destination, &changes)?;
+        let target = self.place(source_type, destination)?;
         self.attach(tree.as_fd(), target.fd.as_fd(), changes)
     }
 
@@ -148,11 +151,12 @@ impl Mounter<'_> {
             })?;
             return self.attach_tree(bind, tree, destination, changes).map(|()| "open_tree in the child, move_mount");
         }
-        let source_type = file_type(source.as_fd())?;
+        let source_type = file_type(source.as_fd()).map_err(of_source)?;
         if source_type == FileType::Symlink && bind.copy_symlink {
             return self.copy_symlink(source.as_fd(), destination.path).map(|()| "the same symlink");
         }
-        let target = self.root.places.mount_point(source_type, destination.path, destination.nofollow)?;
+        self.readonly.remember(source.as_fd(), destination, &changes)?;
+        let target = self.place(source_type, destination)?;
         legacy::bind(source.as_fd(), bind.recursive, target.fd.as_fd(), self.proc).map_err(|e| match e.errno() {
             Some(Errno::INVAL) if !bind.recursive => e.advise(ONE_OF_A_LOCKED_TREE),
             _ => e,
@@ -171,19 +175,26 @@ impl Mounter<'_> {
 
     fn copy_symlink(&mut self, source: BorrowedFd<'_>, destination: &Path) -> Result<()> {
         let link = rustix::fs::readlinkat(source, "", []).context(|| "read the symlink")?;
-        let parent = self.root.places.directory(destination.parent().unwrap_or(Path::new("/")))?;
-        let name = destination.file_name().unwrap_or_default();
-        match rustix::fs::symlinkat(link.as_c_str(), &parent.fd, name) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => {
-                let there = rustix::fs::readlinkat(&parent.fd, name, []).context(|| "read what is there")?;
-                match there == link {
-                    true => Ok(()),
-                    false => Err(Error::system(format!("`{}` is another symlink", destination.display()))),
+        self.making(destination, |places| {
+            let parent = places.directory(destination.parent().unwrap_or(Path::new("/")))?;
+            let name = destination.file_name().unwrap_or_default();
+            match rustix::fs::symlinkat(link.as_c_str(), &parent.fd, name) {
+                Ok(()) => Ok(()),
+                Err(Errno::EXIST) => {
+                    let there = rustix::fs::readlinkat(&parent.fd, name, []).context(|| "read what is there")?;
+                    match there == link {
+                        true => Ok(()),
+                        false => Err(Error::system(format!("`{}` is another symlink", destination.display()))),
+                    }
                 }
+                Err(errno) => Err(Error::call("symlink", errno)),
             }
-            Err(errno) => Err(Error::call("symlink", errno)),
-        }
+        })
+    }
+
+    /// Where something is mounted, found or made.
+    fn place(&mut self, kind: FileType, Destination { path, nofollow }: Destination<'_>) -> Result<Target> {
+        self.making(path, |places| places.mount_point(kind, path, nofollow))
     }
 
     /// Makes a new file system.
@@ -194,10 +205,15 @@ impl Mounter<'_> {
         changes: Changes,
     ) -> Result<&'static str> {
         let with_mode = filesystem::with_mode_of_covered(fs, &self.root.places, destination.path)?;
-        let target = self.root.places.for_filesystem(destination.path, destination.nofollow)?;
+        let target = self.place(FileType::Directory, destination)?;
         let fs = with_mode.as_ref().unwrap_or(fs);
-        // What is filled first is made read-only afterwards.
-        let sealed = if fs.tmpcopyup { changes.attrs.set & attr::RDONLY } else { 0 };
+        let all = Attrs { set: changes.attrs.set | changes.recursive.set, clear: 0 };
+        if fs.is_memory() {
+            self.readonly.remember_new(destination, all);
+        }
+        // What is filled first is made read-only afterwards, and what mount(2) would make so in its superblock.
+        let later = fs.tmpcopyup || fs.is_memory() && self.only_by_path(fs).is_some();
+        let sealed = if later { changes.attrs.set & attr::RDONLY } else { 0 };
         let attrs = Attrs { set: changes.attrs.set & !sealed, ..changes.attrs };
         let (made, how) = match self.instance(fs)? {
             Ok(mount) => (Made::Detached(mount), "fsopen, fsmount in the parent, move_mount"),
@@ -276,13 +292,18 @@ impl Mounter<'_> {
 
     /// Makes a detached instance, or says why only mount(2) can make it.
     fn make(&self, fs: &Filesystem, attrs: Attrs) -> Result<Made> {
-        if !self.root.api.fsopen || !self.root.api.moves_mounts() {
-            return Ok(Made::ByPath(None));
-        }
-        if let Some(why) = crate::filesystem::unfit_for_fsconfig(fs) {
-            return Ok(Made::ByPath(Some(why)));
+        if let Some(why) = self.only_by_path(fs) {
+            return Ok(Made::ByPath(why));
         }
         crate::filesystem::make(fs, attrs).map(Made::Detached).map_err(|e| self.explain(fs, e))
+    }
+
+    /// Whether only mount(2) can make it; why, unless the whole strategy is so.
+    fn only_by_path(&self, fs: &Filesystem) -> Option<Option<String>> {
+        match self.root.api.fsopen && self.root.api.moves_mounts() {
+            true => crate::filesystem::unfit_for_fsconfig(fs).map(Some),
+            false => Some(None),
+        }
     }
 
     /// What a refusal means, where it needs to be told.
@@ -309,6 +330,10 @@ fn of_source(error: Error) -> Error {
         Some(Errno::NOENT) if error.advice().is_none() => {
             error.advise("the source of a bind mount must be there: make it, or take the mount out")
         }
+        Some(Errno::ACCESS) if error.advice().is_none() => error.advise(
+            "this user may not pass a directory on the way; or a FUSE file system, which lets in only who mounted it, root not \
+             either: mount that with `allow_other`",
+        ),
         _ => error,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::mountinfo::Mount;
+use crate::plan::mounts::for_user_namespaces;
 use crate::procfs::Proc;
 
 /// Directories that the kernel has made for nothing but to mount on (`sysfs_create_mount_point` and its like): what is
@@ -26,14 +27,26 @@ const EMPTY_BY_NATURE: [&str; 14] = [
 /// A user namespace gets a new instance only where one is visible to it that hides nothing: else masks that the host has
 /// made could be got around (`mount_too_revealing` of the kernel's fs/namespace.c). Says what hides it here.
 pub(super) fn explain(fstype: &str, proc: &Proc, error: Error) -> Error {
-    if !matches!(fstype, "proc" | "sysfs") {
-        return error;
+    let in_userns = || proc.read("self/uid_map").is_ok_and(|map| !is_initial(&map));
+    match fstype {
+        "proc" | "sysfs" => {}
+        _ if !for_user_namespaces(fstype) && in_userns() => {
+            return error.advise(format!(
+                "the kernel lets no user namespace mount `{fstype}`: mount it on the host, and bind that (type `bind`)"
+            ));
+        }
+        _ => return error,
     }
     match proc.read("self/mountinfo") {
         Ok(mountinfo) => error.advise(advice(fstype, &mountinfo)),
         // The refusal is the news, not that it can't be explained.
         Err(_) => error,
     }
+}
+
+/// The mapping of the initial user namespace: all IDs, as they are.
+fn is_initial(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn advice(fstype: &str, mountinfo: &str) -> String {

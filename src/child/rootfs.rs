@@ -9,6 +9,7 @@ use crate::kernel::rustix::io::Errno;
 use crate::kernel::rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use super::attach::Places;
+use super::mounts::Mounter;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use super::{ChildSession, legacy};
@@ -89,7 +90,9 @@ pub(super) fn pivot(to: &OwnedFd, old_root: Option<OwnedFd>) -> Result<()> {
     rustix::process::fchdir(to).context(|| "fchdir to the root")?;
     // With "." for both, the old root ends up on top of the new one, and needs no directory in it.
     rustix::process::pivot_root(".", ".").context(|| "pivot_root").map_err(|e| match e.errno() {
-        Some(Errno::INVAL) => e.advise("if the root is on a ramfs, use tandem's --no-pivot"),
+        Some(Errno::INVAL) => {
+            e.advise(format!("if the root is on a ramfs, use tandem's --no-pivot; or {NO_MOUNT_POINT}"))
+        }
         _ => e,
     })?;
     if let Some(old_root) = old_root {
@@ -117,7 +120,15 @@ fn keep_mounts_here(container: &ContainerPlan, proc: &Proc) -> Result<()> {
     }
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context(|| "mount --make-rslave `/`")
+        .map_err(|e| match e.errno() {
+            Some(Errno::INVAL) => e.advise(NO_MOUNT_POINT),
+            _ => e,
+        })
 }
+
+/// What EINVAL of a change to the mount of `/` means.
+pub(super) const NO_MOUNT_POINT: &str = "`/` is no mount point here, as in a chroot, and pivot_root(2) can't leave it: bind \
+                                         the directory on itself (mount --bind DIR DIR) before the chroot into it";
 
 /// Attaches the tree that the parent has sent, or, if it could not, one that is cloned here by path.
 fn attach_sent(
@@ -264,10 +275,10 @@ impl Root {
 }
 
 /// Makes the working directory if the image has none, while the root can still be written.
-pub(super) fn make_working_directory(root: &Root, cwd: &str) -> Result<()> {
+pub(super) fn make_working_directory(mounter: &mut Mounter<'_>, cwd: &str) -> Result<()> {
     let cwd = Path::new(cwd);
-    match root.places.find(cwd) {
-        Ok(None) => root.places.make_directory(cwd).map(drop),
+    match mounter.root.places.find(cwd) {
+        Ok(None) => mounter.making(cwd, |places| places.make_directory(cwd)).map(drop),
         // What is there is for chdir to judge, as the process's own user.
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use super::process::has_namespace;
 use super::rootfs::{View, bind_source, is_bind};
 use super::{Finding, Subject, mount_options};
-use crate::plan::mounts::destination;
+use crate::plan::mounts::{destination, for_user_namespaces};
 
 pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
     let spec = subject.spec;
@@ -26,6 +26,7 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
         findings.extend(source(i, mount, subject.bundle));
         findings.extend(of_no_kernel(i, mount, &filesystems));
         findings.extend(of_the_host(i, mount, spec));
+        findings.extend(of_no_user_namespace(i, mount, spec));
         findings.extend(not_to_be_made(i, at, &mounts[..i], view));
     }
     findings.extend(needless(spec, view));
@@ -82,6 +83,15 @@ fn of_the_host(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
     (bound && own_pids).then(|| {
         let message = "the host's /proc does not show the container's pid namespace";
         Finding::warning(path, message, "mount a new one: {\"type\": \"proc\", \"source\": \"proc\"}")
+    })
+}
+
+/// A file system that the machine's root alone may mount.
+fn of_no_user_namespace(i: usize, mount: &Mount, spec: &Spec) -> Option<Finding> {
+    let fstype = mount.typ().as_deref().filter(|fstype| !is_bind(mount) && !["", "none"].contains(fstype))?;
+    (has_namespace(spec, LinuxNamespaceType::User) && !for_user_namespaces(fstype)).then(|| {
+        let message = format!("the kernel lets no user namespace mount `{fstype}`");
+        Finding::warning(format!("mounts[{i}].type"), message, "mount it on the host, and bind that (type `bind`)")
     })
 }
 

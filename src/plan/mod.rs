@@ -5,6 +5,7 @@
 pub mod annotations;
 pub(crate) mod architectures;
 pub mod cgroup;
+mod cgroup_mount;
 mod container;
 mod default_ids;
 mod describe;

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup_mount;
 use super::findings::Findings;
 use super::host::Host;
 use super::idmapped::{self, Idmapped, OwnMaps};
@@ -12,7 +13,6 @@ use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr, is_idle_for_bind};
 use super::sources::{Source, Sources};
 use super::strategy::{MountStrategy, names_host};
-use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 
 /// One entry of `mounts`.
@@ -112,6 +112,11 @@ impl Filesystem {
             or_bind: None,
         }
     }
+
+    /// Whether it begins empty, and can be written by whoever may mount it.
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(self.fstype.as_str(), "tmpfs" | "ramfs")
+    }
 }
 
 /// A cgroup v1 mount.
@@ -193,12 +198,33 @@ fn one(
             let message = format!("`{at}.type` is missing, and no option says `bind`");
             return Err(Error::config(message).about(format!("{at}.type")));
         }
-        "cgroup" | "cgroup2" => cgroup(mount, options, &mut attrs, around, sources),
+        "cgroup" | "cgroup2" => cgroup_mount::plan(typ, mount, options, &mut attrs, around, sources),
         _ => What::Filesystem(filesystem(typ, mount, options, attrs, around, (sources, idmapped))),
     };
     // `rro` holds whatever is said without the `r`, before or after it: under every runtime it is made last.
     let attrs = attrs.but(recursive_attrs);
     Ok(MountPlan { destination, nofollow, what, attrs, recursive_attrs, propagation, below_shared: false })
+}
+
+/// Whether the kernel lets a user namespace mount a file system, `FS_USERNS_MOUNT` of linux/fs.h.
+pub(crate) fn for_user_namespaces(fstype: &str) -> bool {
+    const ALL: [&str; 13] = [
+        "binder",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "devpts",
+        "fuse",
+        "mqueue",
+        "overlay",
+        "proc",
+        "ramfs",
+        "sysfs",
+        "tmpfs",
+    ];
+    // What follows the dot is for the program that serves it.
+    ALL.contains(&fstype.split('.').next().unwrap_or(fstype))
 }
 
 /// What an option can't mean here.
@@ -215,6 +241,8 @@ fn check(typ: &str, options: &Options, at: &str, findings: &mut Findings) {
         match typ {
             _ if binds && is_idle_for_bind(key) => {}
             _ if binds => refuse(format!("`{key}` is no option of a bind mount")),
+            // The kernel takes them from the machine's own mount alone (cgroup_namespaces(7)), and would keep them there.
+            "cgroup" | "cgroup2" if cgroup_mount::OPTIONS.contains(&key.as_str()) => {}
             "cgroup" | "cgroup2" => refuse(format!("`{key}` is no option of a cgroup mount")),
             // Relative to what would depend on who makes it, and when.
             "overlay" if matches!(key.as_str(), "lowerdir" | "upperdir" | "workdir" | "lowerdir+" | "datadir+") => {
@@ -267,7 +295,7 @@ fn bind(
     Ok(Bind { slot, source, recursive, nofollow, copy_symlink: options.copy_symlink, idmapped: mapped })
 }
 
-fn filesystem(
+pub(super) fn filesystem(
     typ: &str,
     mount: &Mount,
     options: Options,
@@ -275,12 +303,7 @@ fn filesystem(
     around: &Surroundings<'_>,
     (sources, idmapped): (&mut Sources, Option<Idmapped>),
 ) -> Filesystem {
-    let mut superblock = options.superblock;
-    // As mount(2) does: a new file system that is to be read-only is so in its superblock too. One that is filled first can
-    // be so in its mount alone.
-    if options.attrs.set & attr::RDONLY != 0 && !options.tmpcopyup {
-        superblock.push("ro".into());
-    }
+    let superblock = options.superblock;
     let mut data = options.data;
     if let Some((option, label)) = around.label.filter(|_| matches!(typ, "tmpfs" | "devpts" | "mqueue" | "ramfs")) {
         data.push((option.into(), Some(label.to_owned())));
@@ -290,6 +313,11 @@ fn filesystem(
     let (fstype, mapped) = (typ.to_owned(), idmapped.is_some());
     let mut fs =
         Filesystem { fstype, source, superblock, data, tmpcopyup, instance: None, idmapped: mapped, or_bind: None };
+    // As mount(2) does: a new file system that is to be read-only is so in its superblock too. One that is filled first, by
+    // its contents or the mount points of others, can be so in its mount alone.
+    if options.attrs.set & attr::RDONLY != 0 && !fs.is_memory() {
+        fs.superblock.push("ro".into());
+    }
     if mapped || made_by_parent(typ, mount, around) {
         // What is filled first is made read-only when it is.
         let sealed = if tmpcopyup { attr::RDONLY } else { 0 };
@@ -321,7 +349,7 @@ fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static st
         "proc" if !around.namespaces.has(flag::PID) => Some("/proc"),
         "sysfs" if !new(flag::NET) => Some("/sys"),
         "mqueue" if !new(flag::IPC) => Some("/dev/mqueue"),
-        "cgroup2" if !new(flag::CGROUP) => Some("/sys/fs/cgroup"),
+        "cgroup2" if !new(flag::CGROUP) => cgroup_mount::of_host(around.host.cgroups.layout()),
         _ => None,
     }
 }
@@ -348,43 +376,7 @@ pub(super) fn notify(dir: &Path, sources: &mut Sources) -> MountPlan {
     }
 }
 
-fn host_tree(path: &str, sources: &mut Sources) -> Bind {
+pub(super) fn host_tree(path: &str, sources: &mut Sources) -> Bind {
     let slot = sources.add(Source::tree(path));
     Bind { slot, source: path.into(), recursive: true, nofollow: false, copy_symlink: false, idmapped: false }
-}
-
-/// `cgroup` stands for whatever the host has.
-fn cgroup(
-    mount: &Mount,
-    mut options: Options,
-    attrs: &mut Attrs,
-    around: &Surroundings<'_>,
-    sources: &mut Sources,
-) -> What {
-    options.data.clear();
-    // A new instance in the host's cgroup namespace is the host's own, and would set its options anew: systemd's `nsdelegate`
-    // would be lost on the whole machine.
-    if around.host.cgroups.layout() == Layout::V2 && !around.namespaces.has(flag::CGROUP) {
-        return What::Bind(host_tree("/sys/fs/cgroup", sources));
-    }
-    if matches!(around.host.cgroups.layout(), Layout::V2 | Layout::None) {
-        // The superblock is the machine's one and only: read-only is a matter of the mount.
-        options.attrs.set &= !attr::RDONLY;
-        return What::Filesystem(filesystem("cgroup2", mount, options, *attrs, around, (sources, None)));
-    }
-    // Every runtime makes the mounts of v1 so, whatever is asked for.
-    attrs.set |= attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    let own_namespace = around.namespaces.new & flag::CGROUP != 0;
-    let entries = around.host.cgroups.v1_controllers().into_iter().map(|controllers| {
-        let data = controllers.join(",");
-        let name = data.strip_prefix("name=").unwrap_or(&data).to_owned();
-        let bind = (!own_namespace).then(|| {
-            let source = Path::new("/sys/fs/cgroup").join(&name);
-            let slot = sources.add(Source::Cgroup { controller: controllers[0].clone() });
-            Bind { slot, source, recursive: false, nofollow: true, copy_symlink: false, idmapped: false }
-        });
-        let links = if controllers.len() > 1 { controllers } else { vec![] };
-        CgroupEntry { name, data, links, bind }
-    });
-    What::CgroupV1(CgroupV1 { entries: entries.collect() })
 }

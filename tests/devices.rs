@@ -136,3 +136,48 @@ fn a_device_in_the_image_that_is_something_else_is_no_way_out() {
         assert_eq!(fs::metadata(case.path("victim")).unwrap().mode() & 0o7777, 0o600, "{fake}");
     }
 }
+
+/// In a user namespace the host's node does for a device that the host has at that path; another is made.
+#[test]
+fn a_device_of_a_user_namespace_is_the_one_that_is_asked_for() {
+    let mut case = case!("userdev");
+    tandem_only!("a node in a user namespace");
+    let device = |path: &str, minor: u32| json!({"path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o640, "uid": 3, "gid": 4});
+    case.alter(|c| {
+        common::bundle::user_namespace(c, 100_000);
+        c["linux"]["devices"] = json!([device("/dev/zero", 5), device("/dev/kmsg", 5), device("/dev/my/full", 7)]);
+    });
+    let outcome = case.create_with(&[]);
+    if look::kernel() < (6, 15) {
+        outcome.refused_with(&["/dev/kmsg", "before Linux 6.15"]);
+        return;
+    }
+    outcome.ok();
+    let at = |path: &str| fs::symlink_metadata(look::inside(case.pid(), path)).unwrap();
+    for (path, minor) in [("/dev/kmsg", 5), ("/dev/my/full", 7)] {
+        let made = at(path);
+        assert_eq!((made.rdev(), made.mode() & 0o7777), (makedev(1, minor), 0o640), "{path}");
+        assert_eq!((made.uid(), made.gid()), (100_003, 100_004), "{path}");
+    }
+    let host = fs::metadata("/dev/zero").unwrap();
+    assert_eq!((at("/dev/zero").ino(), at("/dev/zero").uid()), (host.ino(), host.uid()));
+    case.start();
+    case.wait_payload(case.pid());
+    assert_eq!(case.exec(&["sh", "-c", "head -c 2 /dev/kmsg | od -An -tx1"]).ok().out().trim(), "00 00");
+    case.delete_by_force();
+    // By mount(2) there is no way to hand a node over: another than the asked one is none.
+    case.create_behind(&["env", "TANDEM_MOUNT_STRATEGY=mount"], &[])
+        .refused_with(&["/dev/kmsg", "not the character device 1:5"]);
+    case.nothing_left("a refused create");
+}
+
+/// As `-v /dev/urandom:/dev/random` has it.
+#[test]
+fn a_mount_takes_the_place_of_a_default_device() {
+    let mut case = case!("devmount");
+    case.alter(|c| common::bundle::mount(c, "/dev/random", "bind", "/dev/urandom", &["rbind"]));
+    let pid = case.running();
+    let there = fs::metadata(look::inside(pid, "/dev/random")).unwrap();
+    assert_eq!(there.rdev(), makedev(1, 9));
+    assert_eq!(fs::metadata(look::inside(pid, "/dev/full")).unwrap().rdev(), makedev(1, 7));
+}

@@ -18,8 +18,10 @@ use crate::error::{Context, Error, Result};
 use crate::filesystem;
 use crate::node;
 use crate::plan::Plan;
+use crate::plan::devices::DevicePlan;
 use crate::plan::idmapped::Idmapped;
 use crate::plan::mounts::Filesystem;
+use crate::plan::namespaces::IdMap;
 use crate::plan::options::{Attrs, attr};
 use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
 use crate::plan::strategy::SourcesFrom;
@@ -222,11 +224,34 @@ impl<'a> Opener<'a> {
 
     fn device(&mut self, index: usize) -> Result<OwnedFd> {
         let device = &self.plan.devices[index];
-        if !self.plan.fresh_devices {
-            return open_tree(CWD, &device.path, false, true);
+        if self.plan.fresh_devices {
+            // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
+            // `/dev/null`.
+            return self.node(device, index, true);
         }
-        // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
-        // `/dev/null`.
+        // A user namespace gets the host's node, whose owner and mode decide who may open it.
+        let Err(other) = node::is_there(&device.path, device) else {
+            return open_tree(CWD, &device.path, false, true);
+        };
+        if !self.plan.mount_strategy.instances_by_parent {
+            return Err(other);
+        }
+        let seen = |maps: &[IdMap], id: u32| maps.iter().find_map(|map| map.outside(id));
+        let maps = self.plan.id_maps.as_ref();
+        let owner = maps.and_then(|maps| Some((seen(&maps.uid, device.uid)?, seen(&maps.gid, device.gid)?)));
+        let Some((uid, gid)) = owner else {
+            return Err(other.also_advise("or give it an owner that the user namespace has"));
+        };
+        self.node(&DevicePlan { uid, gid, ..device.clone() }, index, false).map_err(|e| match e.errno() {
+            Some(Errno::INVAL) => {
+                e.advise("before Linux 6.15 a user namespace gets only devices that the host has there")
+            }
+            _ => e,
+        })
+    }
+
+    /// A new node, on a tmpfs of this container's, or the host's, where none may be made.
+    fn node(&mut self, device: &DevicePlan, index: usize, or_host: bool) -> Result<OwnedFd> {
         let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
         let nodes = self.nodes.get_or_insert_with(|| {
             filesystem::make(&Filesystem::tmpfs(Some("755")), safe).context(|| "stage device nodes")
@@ -236,7 +261,10 @@ impl<'a> Opener<'a> {
         match node::make(nodes.as_fd(), &name, device) {
             Ok(()) => open_tree(nodes.as_fd(), Path::new(&name), false, true),
             // No CAP_MKNOD, or a device cgroup around the runtime: the host's own node, as a user namespace gets it.
-            Err(e) if e.errno() == Some(Errno::PERM) => open_tree(CWD, &device.path, false, true),
+            Err(e) if or_host && e.errno() == Some(Errno::PERM) => {
+                node::is_there(&device.path, device)?;
+                open_tree(CWD, &device.path, false, true)
+            }
             Err(e) => Err(e),
         }
     }

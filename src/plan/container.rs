@@ -92,7 +92,8 @@ impl Plan {
         mounts.extend(choices.notify.map(|dir| mounts::notify(dir, &mut sources)));
         let seal_dev = mounts.iter_mut().map(MountPlan::open_dev).filter(|opened| *opened).count() > 0;
         let own_dev = own_mounts && !mounts.iter().any(binds_dev);
-        let devices = if own_dev { devices::read(Some(linux), findings) } else { vec![] };
+        let mut devices = if own_dev { devices::read(Some(linux), findings) } else { vec![] };
+        devices.retain(|device| !is_mounted(device, &mounts));
         let slotted = slots(&devices, &mut sources);
         // Last: it is taken when all others are.
         let shown = strategy.shows_host.then(|| sources.add(Source::tree("/")));
@@ -220,6 +221,13 @@ fn mount_label<'a>(linux: &'a Linux, host: &Host) -> Result<Option<&'a str>> {
 
 fn binds_dev(mount: &MountPlan) -> bool {
     mount.destination == Path::new("/dev") && matches!(mount.what, mounts::What::Bind(_))
+}
+
+/// Whether a mount takes the place of a device that every container has, as `/dev/urandom` on `/dev/random` does. Not of
+/// `/dev/null`: files are masked with it.
+fn is_mounted(device: &DevicePlan, mounts: &[MountPlan]) -> bool {
+    let default = devices::is_default(&device.path) && device.path != Path::new("/dev/null");
+    default && mounts.iter().any(|mount| mount.destination == device.path)
 }
 
 /// A slot for each device.

@@ -109,6 +109,14 @@ pub struct IdMap {
     pub size: u32,
 }
 
+impl IdMap {
+    /// What an ID inside is outside; None of one that the line is not about.
+    pub(crate) fn outside(&self, id: u32) -> Option<u32> {
+        let nth = id.checked_sub(self.container).filter(|nth| *nth < self.size)?;
+        self.host.checked_add(nth)
+    }
+}
+
 /// The mappings of a new user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdMaps {

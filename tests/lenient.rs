@@ -283,7 +283,8 @@ fn what_is_hardly_meant_is_told() {
     tandem_only!("lint");
     let mut case = case!("hardly");
     let good = case.config.clone();
-    let listener = json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/x"});
+    let listener = json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/x",
+                          "syscalls": [{"names": ["execve", "exit_group"], "action": "SCMP_ACT_ALLOW"}]});
     let changes: [(&str, Value, &str); 9] = [
         ("/mounts/6", json!({"destination": "/m", "type": "tmpfs", "options": ["noexce"]}), "mounts[6].options"),
         ("/mounts/6", json!({"destination": "/m", "type": "tmpfs", "options": ["size=64mb"]}), "mounts[6].options"),

@@ -135,7 +135,7 @@ fn options_that_can_not_be_meant_are_refused() {
         ("overlay", &["lowerdir=a:/b"][..], "`a` is not absolute"),
         ("tmpfs", &["src-nofollow"], "src-nofollow"),
         ("tmpfs", &["copy-symlink"], "copy-symlink"),
-        ("cgroup", &["nsdelegate"], "`nsdelegate` is no option of a cgroup mount"),
+        ("cgroup", &["release_agent=/x"], "`release_agent` is no option of a cgroup mount"),
     ] {
         let mut case = case!("meant");
         case.alter(|c| mount(c, "/tmp", kind, kind, options));

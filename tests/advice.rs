@@ -294,11 +294,11 @@ fn a_file_on_a_directory_and_the_other_way_round_are_told() {
 fn a_root_that_is_no_mount_point_is_told() {
     tandem_only!("advice");
     let case = case!("advchroot");
-    // The host once more, below a directory that nothing is mounted on.
+    // The host once more, below a directory that nothing is mounted on. The strategy that pivots nothing is at no loss there.
     let (below, root) = (case.text("below"), format!("{}/root", case.text("below")));
     let script = format!(
-        "mkdir -p {below} && mount -t tmpfs x {below} && mkdir {root} && for d in bin lib lib64 usr proc sys dev tmp run work root; do \
-         [ -d /$d ] || continue; mkdir -p {root}/$d && mount --rbind /$d {root}/$d; done; exec chroot {root} \"$@\""
+        "mkdir -p {below} && mount -t tmpfs x {below} && mkdir {root} && for d in /*; do [ -d $d ] || continue; \
+         mkdir {root}$d && mount --rbind $d {root}$d; done; exec chroot {root} env TANDEM_MOUNT_STRATEGY=pivot \"$@\""
     );
     let outcome = case.create_behind(&["unshare", "-m", "sh", "-c", &script, "sh"], &[]);
     outcome.refused_with(&["`/` is no mount point here, as in a chroot", "mount --bind DIR DIR"]);
@@ -314,9 +314,9 @@ fn a_fuse_file_system_that_lets_nobody_in_is_told() {
     fs::create_dir(case.path("fuse")).unwrap();
     let source = case.text("fuse");
     case.alter(|c| mount(c, "/data", "bind", &source, &["rbind"]));
-    // Of another user, and served by nobody: the kernel itself refuses.
+    // Of another user, and served by nobody: the kernel itself refuses. mount(8) would look at it before it is attached.
     let script = format!(
-        "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=1000,group_id=1000 fuse {source} && exec \"$@\""
+        "exec 9<>/dev/fuse; busybox mount -i -t fuse -o fd=9,rootmode=40000,user_id=1000,group_id=1000 fuse {source} && exec \"$@\""
     );
     let outcome = case.create_behind(&["unshare", "-m", "sh", "-c", &script, "sh"], &[]);
     outcome.refused_with(&["/data", "Permission denied", "`allow_other`"]);

@@ -770,6 +770,52 @@ scenario_selinux_apparmor() {
     try --security-opt label=disable -- true
 }
 
+# Only on a machine with SELinux: `scripts/vm 7.3 podman-selinux`.
+scenario_selinux_options() {
+    : "SELinux: which label has what, by --security-opt label=, --privileged, --ipc host"
+    local options
+    needs_selinux
+    for options in '' '--security-opt label=disable' '--security-opt label=type:spc_t' '--privileged' '--ipc host' \
+        '--security-opt label=level:s0:c7,c9' '--read-only'; do
+        echo "options: $options"
+        # shellcheck disable=SC2086 # words
+        labels $options
+    done
+}
+
+scenario_selinux_volumes() {
+    : "SELinux: a volume as it is, shared (:z), private (:Z); a tmpfs; exec"
+    local options
+    needs_selinux
+    mkdir "$SCRATCH/source"
+    for options in '' z Z; do
+        echo "volume: $options"
+        labels --volume "$SCRATCH/source:/volume${options:+:$options}"
+    done
+    labels --tmpfs /volume
+}
+
+needs_selinux() {
+    [[ -d /sys/fs/selinux ]] || skip "SELinux is not enabled in this kernel"
+}
+
+# labels [OPTION...]: of a container with these options, from outside. The categories are podman's choice.
+labels() {
+    local pid path
+    start "$@"
+    pid=$(podman inspect --format '{{.State.Pid}}' one)
+    {
+        echo "process $(tr -d '\0' <"/proc/$pid/attr/current")"
+        echo "exec $(podman exec one cat /proc/self/attr/current | tr -d '\0')"
+        for path in / /dev /dev/null /dev/full /dev/pts /dev/shm /dev/mqueue /proc /proc/kcore /sys /sys/firmware \
+            /sys/fs/cgroup /etc/hosts /run/.containerenv /volume; do
+            [[ ! -e /proc/$pid/root$path ]] || echo "$path $(stat -c %C "/proc/$pid/root$path")"
+        done
+        podman exec one sh -c 'echo x >/dev/null && echo x >/dev/shm/f && cat /dev/shm/f'
+    } | sed -E 's/:c[0-9]+,c[0-9]+/:cA,cB/'
+    must rm --force --time 0 one
+}
+
 # --- namespaces ------------------------------------------------------------------------------------------------------
 
 scenario_network() {

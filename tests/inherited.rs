@@ -32,6 +32,23 @@ fn only_standard_descriptors_are_open() {
     assert_eq!(look::descriptors(case.pid()).into_keys().collect::<Vec<_>>(), [0, 1, 2]);
 }
 
+/// What was done to the host's by `/proc/self/fd/0`, as chmod(2), would be done to the host's own file.
+#[test]
+fn standard_descriptors_that_are_the_hosts_null_device_become_the_containers() {
+    let case = case!("null");
+    let identity = |path: &str| fs::metadata(path).map(|m| (m.dev(), m.ino())).unwrap();
+    fs::write(case.path("kept"), "").unwrap();
+    let shell = format!("exec 2>/dev/null >>'{}'; exec \"$@\"", case.text("kept"));
+    case.create_behind(&["sh", "-c", &shell, "sh"], &[]).ok();
+    let pid = case.pid();
+    let own = identity(&format!("/proc/{pid}/root/dev/null"));
+    assert_ne!(own, identity("/dev/null"), "the container has a node of its own");
+    for fd in [0, 2] {
+        assert_eq!(identity(&format!("/proc/{pid}/fd/{fd}")), own, "descriptor {fd}");
+    }
+    assert_eq!(identity(&format!("/proc/{pid}/fd/1")), identity(&case.text("kept")), "what is no null device stays");
+}
+
 #[test]
 fn preserved_descriptors_are_passed_with_their_holes() {
     let case = case!("preserve");

@@ -22,6 +22,7 @@ mod revealing;
 mod rootfs;
 mod slots;
 mod start;
+mod stdio;
 mod terminal;
 mod tree;
 
@@ -148,6 +149,9 @@ fn build(
     let terminal = terminal::for_container(session, &root, container, &plan.process, proc)?;
     session.recorder.doing("change root");
     root.change(session, container)?;
+    if terminal.is_none() {
+        stdio::replace_null(session, &root, container)?;
+    }
     session.recorder.doing("paths");
     paths::set_names(container, proc)?;
     paths::hide(session, &root, container, proc)?;

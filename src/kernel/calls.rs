@@ -46,8 +46,8 @@ pub(crate) mod fs {
 
     pub(crate) use ::rustix::fs::{
         Access, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat,
-        StatVfsMountFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, fstat, fstatfs, fstatvfs, makedev,
-        statx,
+        StatVfsMountFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, fstat, fstatfs,
+        fstatvfs, makedev, statx,
     };
 
     use super::super::world;
@@ -118,6 +118,7 @@ pub(crate) mod fs {
         fn chmodat[P: Arg, F: AsFd](dir: F, path: P, mode: Mode, flags: AtFlags) [super::shown(&path)];
         fn chownat[P: Arg, F: AsFd](dir: F, path: P, uid: Option<Uid>, gid: Option<Gid>, flags: AtFlags) [super::shown(&path)];
         fn fchown[F: AsFd](fd: F, uid: Option<Uid>, gid: Option<Gid>) [];
+        fn fsetxattr[P: Arg, F: AsFd](fd: F, name: P, value: &[u8], flags: XattrFlags) [super::shown(&name)];
         fn utimensat[P: Arg, F: AsFd](dir: F, path: P, times: &Timestamps, flags: AtFlags) [super::shown(&path)];
     }
 }
@@ -337,6 +338,17 @@ pub(crate) mod sys {
         // The played child is the new process.
         deeds! { crate::sys::clone;
             fn fork_sibling[](threads: usize) [threads.to_string()] -> Forked = Ok(Forked::Child);
+        }
+    }
+
+    pub(crate) mod stdio {
+        pub(crate) use crate::sys::stdio::is_null;
+
+        use super::super::super::world;
+
+        /// A played child's are all three, whatever those of who plays it.
+        pub(crate) fn null_devices() -> [bool; 3] {
+            if world::played() { [true; 3] } else { crate::sys::stdio::null_devices() }
         }
     }
 

@@ -15,6 +15,7 @@ pub mod net;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod stdio;
 pub mod userns;
 
 use std::os::fd::BorrowedFd;

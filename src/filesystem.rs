@@ -4,13 +4,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::kernel::rustix;
+use crate::kernel::rustix::fs::{Mode, OFlags, XattrFlags};
 use crate::kernel::rustix::io::Errno;
 use crate::kernel::rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::Filesystem;
-use crate::plan::options::Attrs;
+use crate::plan::options::{Attrs, LABELS};
 use crate::plan::strategy::{FSCONFIG_STRING, NOT_FOR_FSCONFIG};
+use crate::protocol::event::About;
+use crate::protocol::journal;
+use crate::selinux::{self, XATTR};
 
 /// Why fsconfig(2) can't be told all that is asked for.
 pub(crate) fn unfit_for_fsconfig(fs: &Filesystem) -> Option<String> {
@@ -45,8 +49,34 @@ pub(crate) fn open(fstype: &str) -> Result<OwnedFd, Errno> {
 pub(crate) fn finish(context: BorrowedFd<'_>, fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
     configure(fs, context).map_err(|(call, errno)| of_options(fs, &call, explain(context, call.clone(), errno)))?;
     let attrs = MountAttrFlags::from_bits_retain(attrs.set as u32);
-    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
-        .map_err(|errno| explain(context, "fsmount".into(), errno))
+    let mount = rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
+        .map_err(|errno| explain(context, "fsmount".into(), errno))?;
+    label_root(fs, mount.as_fd())?;
+    Ok(mount)
+}
+
+/// Labels the root of a new instance that takes a label in no other way.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn label_root(fs: &Filesystem, mount: BorrowedFd<'_>) -> Result<()> {
+    let Some(label) = &fs.root_label else { return Ok(()) };
+    let since = journal::now();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(mount, ".", flags, Mode::empty()).context(|| "open its root to label it")?;
+    match rustix::fs::fsetxattr(&root, XATTR, label.as_bytes(), XattrFlags::empty()) {
+        Ok(()) => Ok(()),
+        // The policy has no labels for files of this type: there is nothing that a label could open or shut.
+        Err(Errno::OPNOTSUPP) => {
+            let about = || About::object(fs.fstype.clone()).by("leaving it as it is");
+            journal::call("label", since, Err(&Error::call("setxattr", Errno::OPNOTSUPP)), about);
+            Ok(())
+        }
+        Err(errno) => {
+            let error = Error::call(format!("label its root `{label}`: setxattr `{XATTR}`"), errno);
+            Err(error.advise(selinux::advice(errno, label)))
+        }
+    }
 }
 
 fn configure(fs: &Filesystem, context: BorrowedFd<'_>) -> Result<(), (String, Errno)> {
@@ -73,10 +103,27 @@ pub(crate) fn of_options(fs: &Filesystem, what: &str, error: Error) -> Error {
     if error.errno() == Some(Errno::NODEV) {
         return error.advise("see /proc/filesystems for those of this kernel; `modprobe` may add to them");
     }
+    let key = what.split('`').nth(1).unwrap_or_default();
+    let label = fs.data.iter().find(|(name, value)| LABELS.contains(&name.as_str()) && value.is_some());
+    match (label, error.errno()) {
+        (Some((option, Some(label))), Some(errno @ (Errno::INVAL | Errno::ACCESS))) if option == key => {
+            return error.advise(selinux::advice(errno, label));
+        }
+        // Of the whole file system, only that it may not be labelled so.
+        (Some((_, Some(label))), Some(Errno::ACCESS)) if key.is_empty() => {
+            return error.advise(selinux::advice(Errno::ACCESS, label));
+        }
+        (Some((option, Some(label))), Some(Errno::INVAL)) if key.is_empty() => {
+            let fstype = &fs.fstype;
+            return error.advise(format!(
+                "does `{fstype}` know these options, and take these values, and SELinux the label `{label}` by `{option}`?"
+            ));
+        }
+        _ => {}
+    }
     if error.errno() != Some(Errno::INVAL) || fs.data.is_empty() {
         return error;
     }
-    let key = what.split('`').nth(1).unwrap_or_default();
     let advice = match (fs.fstype.as_str(), key) {
         ("tmpfs", "size" | "nr_blocks") => {
             "a number is expected, with k, m, g or t, or with % of the memory; tmpfs(5)".into()

@@ -41,6 +41,7 @@ pub mod plan;
 mod procfs;
 pub mod protocol;
 pub mod replay;
+mod selinux;
 pub mod state;
 mod stdio;
 pub mod sys;

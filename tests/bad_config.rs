@@ -127,6 +127,28 @@ fn what_the_configuration_must_have_is_missed() {
     }
 }
 
+/// Found on every host: there are those without SELinux on which a configuration is only made.
+#[test]
+fn a_label_that_is_none() {
+    let mut case = case!("badlabel");
+    tandem_only!("the words");
+    let good = case.config.clone();
+    for (label, words) in [("junk", "USER:ROLE:TYPE"), ("a:b:", "USER:ROLE:TYPE"), ("u:r:t x", "USER:ROLE:TYPE")] {
+        for (pointer, path) in
+            [("/process/selinuxLabel", "process.selinuxLabel"), ("/linux/mountLabel", "linux.mountLabel")]
+        {
+            case.alter(|c| {
+                *c = good.clone();
+                let (parent, name) = pointer.rsplit_once('/').unwrap();
+                c.pointer_mut(parent).unwrap()[name] = json!(label);
+            });
+            case.create_with(&[]).refused_with(&[path, label, words]);
+            let lint = case.call(&["lint", &case.text("bundle")]);
+            assert!(lint.status.code() == Some(1) && lint.out().contains(path), "{}", lint.all());
+        }
+    }
+}
+
 #[test]
 fn a_bundle_without_rootfs() {
     let case = case!("norootfs");

@@ -13,7 +13,7 @@ use crate::plan::options::{Attrs, attr};
 /// Mounts all hierarchies of the container.
 pub(super) fn mount(mounter: &mut Mounter<'_>, cgroup: &CgroupV1, at: Destination<'_>, changes: Changes) -> Result<()> {
     let readonly = (changes.attrs.set | changes.recursive.set) & attr::RDONLY;
-    let frame = Filesystem::tmpfs(Some("755"));
+    let frame = Filesystem::tmpfs(Some("755"), mounter.label);
     // Writable while directories are made in it.
     let writable = |attrs: Attrs| Attrs { set: attrs.set & !attr::RDONLY, ..attrs };
     let open = Changes { attrs: writable(changes.attrs), recursive: writable(changes.recursive), ..changes };
@@ -52,6 +52,7 @@ fn mount_entry(mounter: &mut Mounter<'_>, entry: &CgroupEntry, at: &Path, change
         source: "cgroup".into(),
         superblock: vec![],
         data,
+        root_label: None,
         tmpcopyup: false,
         instance: None,
         idmapped: false,

@@ -6,18 +6,19 @@ use std::path::Path;
 use crate::kernel::rustix;
 use crate::kernel::rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use crate::kernel::rustix::io::Errno;
-use crate::kernel::rustix::mount::{MountFlags, UnmountFlags};
+use crate::kernel::rustix::mount::UnmountFlags;
 
 use super::attach::{Target, name};
 use super::mounts::Mounter;
 use super::rootfs::Root;
 use super::slots::Opened;
 use super::tree::{self, Changes};
-use super::{ChildSession, legacy, refused};
+use super::{ChildSession, filesystem, legacy, refused};
 use crate::error::{Context, Error, Result};
 use crate::node;
 use crate::plan::ContainerPlan;
 use crate::plan::devices::DevicePlan;
+use crate::plan::mounts::Filesystem;
 use crate::plan::options::{Attrs, attr};
 use crate::procfs::Proc;
 use crate::protocol::event::About;
@@ -41,7 +42,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
             .making(&device.path, |places| places.file(&device.path))
             .context(|| format!("device `{}`", device.path.display()))?;
     }
-    let Mounter { session, slots, root, proc, .. } = mounter;
+    let Mounter { session, slots, root, proc, label, .. } = mounter;
     let since = session.recorder.now();
     let dev = root.places.plain_directory(Path::new("/dev"))?;
     let mut by_path = vec![];
@@ -68,7 +69,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
         }
         let indexes: Vec<usize> = by_path.iter().map(|(index, _)| *index).collect();
         match container.fresh_devices {
-            true => make_by_path(&devices, &indexes, &dev, root, proc)?,
+            true => make_by_path(&devices, &indexes, &dev, root, (proc, *label))?,
             false => indexes.iter().try_for_each(|i| bind_by_path(session, &devices[*i], &dev, root, proc))?,
         }
     }
@@ -176,19 +177,31 @@ const SPARE_FILES: usize = 8;
 /// Makes fresh nodes as the parent does, in a tmpfs of their own, and binds each: the same mounts in the end. The tmpfs
 /// is mounted over `/dev` while the nodes are made, and the places they go to are opened before that: where few files
 /// may be open, in batches with a tmpfs each.
-fn make_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+fn make_by_path(
+    all: &[DevicePlan],
+    indexes: &[usize],
+    dev: &Target,
+    root: &Root,
+    (proc, label): (&Proc, Option<&str>),
+) -> Result<()> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let batch = limit.saturating_sub(proc.own_fds()?.len() + SPARE_FILES).max(1);
-    indexes.chunks(batch).try_for_each(|indexes| make_batch_by_path(all, indexes, dev, root, proc))
+    let stage = Filesystem::tmpfs(Some("755"), label);
+    indexes.chunks(batch).try_for_each(|indexes| make_batch_by_path(all, indexes, dev, root, (proc, &stage)))
 }
 
-fn make_batch_by_path(all: &[DevicePlan], indexes: &[usize], dev: &Target, root: &Root, proc: &Proc) -> Result<()> {
+fn make_batch_by_path(
+    all: &[DevicePlan],
+    indexes: &[usize],
+    dev: &Target,
+    root: &Root,
+    (proc, stage): (&Proc, &Filesystem),
+) -> Result<()> {
     let target =
         |device: &DevicePlan| mount_point(device, dev, root).context(|| format!("device `{}`", device.path.display()));
     let targets: Vec<Target> = indexes.iter().map(|i| target(&all[*i])).collect::<Result<_>>()?;
-    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    legacy::filesystem("tmpfs", "tmpfs", flags, "mode=755", dev.fd.as_fd(), proc).context(|| "stage device nodes")?;
+    filesystem::mount_by_path(stage, SAFE, dev.fd.as_fd(), proc).context(|| "stage device nodes")?;
     let stage = root.places.directory(Path::new("/dev"))?;
     for (index, target) in indexes.iter().zip(&targets) {
         let device = &all[*index];

@@ -126,7 +126,14 @@ fn build(
     let mut root = rootfs::attach(session, &mut slots, plan, container, proc)?;
     root.change_early(session, container)?;
     session.recorder.doing("mounts");
-    let mut mounter = mounts::Mounter { session, slots: &mut slots, root: &root, proc, readonly: Readonly::default() };
+    let mut mounter = mounts::Mounter {
+        session,
+        slots: &mut slots,
+        root: &root,
+        proc,
+        readonly: Readonly::default(),
+        label: container.mount_label.as_deref(),
+    };
     mounts::mount_all(&mut mounter, container)?;
     mounter.session.recorder.doing("devices");
     dev::populate(&mut mounter, container)?;

@@ -51,6 +51,8 @@ pub(super) struct Mounter<'a> {
     pub(super) root: &'a Root,
     pub(super) proc: &'a Proc,
     pub(super) readonly: Readonly,
+    /// The SELinux label of what is made beside the mounts that the configuration names.
+    pub(super) label: Option<&'a str>,
 }
 
 /// Mounts all, in order.
@@ -248,6 +250,7 @@ impl Mounter<'_> {
                     (mounted, _) => mounted.map_err(|e| self.explain(fs, e))?,
                 }
                 let mount = self.reopen(destination)?;
+                crate::filesystem::label_root(fs, mount.as_fd())?;
                 if fs.tmpcopyup {
                     copy_up(target.fd.as_fd(), mount.as_fd())?;
                 }

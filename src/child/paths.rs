@@ -6,12 +6,11 @@ use std::path::Path;
 use crate::kernel::rustix;
 use crate::kernel::rustix::fs::FileType;
 use crate::kernel::rustix::io::Errno;
-use crate::kernel::rustix::mount::MountFlags;
 
 use super::attach::{Target, file_type};
 use super::rootfs::Root;
 use super::tree::{self, Changes, Stamp};
-use super::{ChildSession, legacy};
+use super::{ChildSession, filesystem, legacy};
 use crate::error::{Context, Error, Result};
 use crate::plan::ContainerPlan;
 use crate::plan::mounts::Filesystem;
@@ -44,7 +43,7 @@ pub(super) fn hide(session: &mut ChildSession, root: &Root, container: &Containe
         return Ok(());
     }
     let since = session.recorder.now();
-    let mut masks = Masks { root, proc, file: None, directory: None, session };
+    let mut masks = Masks { root, proc, label: container.mount_label.as_deref(), file: None, directory: None, session };
     for path in &container.masked_paths {
         masks.mask(path).context(|| format!("mask `{}`", path.display()))?;
     }
@@ -60,6 +59,7 @@ pub(super) fn hide(session: &mut ChildSession, root: &Root, container: &Containe
 struct Masks<'a> {
     root: &'a Root,
     proc: &'a Proc,
+    label: Option<&'a str>,
     file: Option<Stamp>,
     directory: Option<Stamp>,
     session: &'a mut ChildSession,
@@ -81,15 +81,19 @@ impl Masks<'_> {
         let api = self.root.api;
         if self.directory.is_none() && api.moves_mounts() && api.fsopen {
             let attrs = Attrs { set: attr::RDONLY, clear: 0 };
-            self.directory = Some(Stamp::new(crate::filesystem::make(&empty_tmpfs(), attrs)?));
+            self.directory = Some(Stamp::new(crate::filesystem::make(&self.empty_tmpfs(), attrs)?));
         }
         match &mut self.directory {
             Some(stamp) => stamp.attach(target.fd.as_fd()),
             None => {
-                let (fd, proc) = (target.fd.as_fd(), self.proc);
-                legacy::filesystem("tmpfs", "tmpfs", MountFlags::RDONLY, "", fd, proc)
+                let attrs = Attrs { set: attr::RDONLY, clear: 0 };
+                filesystem::mount_by_path(&self.empty_tmpfs(), attrs, target.fd.as_fd(), self.proc)
             }
         }
+    }
+
+    fn empty_tmpfs(&self) -> Filesystem {
+        Filesystem { superblock: vec!["ro".into()], ..Filesystem::tmpfs(None, self.label) }
     }
 
     /// The container's own `/dev/null`, once it is known to be that (CVE-2025-31133).
@@ -134,8 +138,4 @@ impl Masks<'_> {
         legacy::propagate(mount.fd.as_fd(), Propagation::Private, true, self.proc)?;
         tree::change_attached(mount.fd.as_fd(), changes, self.root.api, self.proc, &mut self.session.recorder)
     }
-}
-
-fn empty_tmpfs() -> Filesystem {
-    Filesystem { superblock: vec!["ro".into()], ..Filesystem::tmpfs(None) }
 }

@@ -10,10 +10,16 @@ use crate::plan::ChildPlan;
 use crate::plan::process::{ProcessPlan, RlimitPlan};
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
+use crate::selinux;
 
 /// Sets what is set before the user changes. A session of its own comes with the terminal.
 pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     if let Some(name) = &process.keyring {
+        // A key has the label of who makes it: the payload's, not the runtime's, or the payload may not use it. It holds until
+        // exec.
+        if let Some(label) = &process.selinux {
+            set_label("attr/keycreate", label, proc).context(|| "label the session keyring")?;
+        }
         new_keyring(name)?;
     }
     for limit in &process.rlimits {
@@ -68,7 +74,7 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
             })?;
     }
     if let Some(label) = &process.selinux {
-        proc.write_self("attr/exec", label).context(|| format!("apply the SELinux label `{label}`"))?;
+        set_label("attr/exec", label, proc).context(|| format!("apply the SELinux label `{label}`"))?;
     }
     Ok(())
 }
@@ -85,6 +91,13 @@ pub(super) fn leave_callers_cpus(plan: &ChildPlan, recorder: &mut Recorder) {
             About::default().by("the caller's CPUs").why(format!("sched_setaffinity: {errno}"))
         });
     }
+}
+
+fn set_label(attribute: &str, label: &str, proc: &Proc) -> Result<()> {
+    proc.write_self(attribute, label).map_err(|e| match e.errno() {
+        Some(errno @ (Errno::INVAL | Errno::ACCESS | Errno::PERM)) => e.advise(selinux::advice(errno, label)),
+        _ => e,
+    })
 }
 
 /// What to do about a hard limit that is above the runtime's own.

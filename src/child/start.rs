@@ -21,6 +21,7 @@ use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::{Kind, ProtocolError, Said, ToChild};
+use crate::selinux;
 
 /// What the last steps need that was had earlier.
 pub(super) struct Last {
@@ -133,6 +134,10 @@ fn execute(session: &mut ChildSession, plan: &ChildPlan, own_pid: i32, start: St
                 }
                 Errno::NOENT if rustix::fs::access(&*start.program, Access::EXISTS).is_ok() => {
                     error.advise("the file is there; its interpreter or loader is not")
+                }
+                Errno::ACCESS | Errno::PERM if plan.process.selinux.is_some() => {
+                    let label = plan.process.selinux.as_deref().unwrap_or_default();
+                    error.advise(selinux::of_transition(label, plan.process.no_new_privileges))
                 }
                 Errno::NOEXEC => error.advise("it has no `#!` line, or is built for another architecture"),
                 _ => error,

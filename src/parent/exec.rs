@@ -123,12 +123,14 @@ fn exec_in(
     let Container { id, dir, record, .. } = container;
     let spec = dir.read_config()?;
     let proc = request.state.proc();
-    let host = Host::look(&spec, proc)?;
+    let mut host = Host::look(&spec, proc)?;
     let default = spec.process().clone().unwrap_or_else(load::no_process);
     let mut process = (request.process)(&default, &Users::of(init, proc))?;
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(default.exec_cpu_affinity().clone());
     }
+    inherit_labels(&mut process, &default);
+    host.look_for_labels(&process, proc);
     let annotations = Annotations::from_spec(spec.annotations().as_ref())?;
     let filter = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = FilterPlan::choose(filter, &annotations, host.seccomp_receiver.as_deref())?;
@@ -223,6 +225,16 @@ fn exec_in(
     }
     let cgroup = cgroup.map(|cgroup| cgroup.record().clone());
     result.map(|master| Executed { pid: talk.child.release(), master, cgroup, trace: None })
+}
+
+/// What confines the container confines each process in it, unless it is to be confined by something else.
+fn inherit_labels(process: &mut Process, default: &Process) {
+    if process.selinux_label().as_deref().is_none_or(str::is_empty) {
+        process.set_selinux_label(default.selinux_label().clone());
+    }
+    if process.apparmor_profile().as_deref().is_none_or(str::is_empty) {
+        process.set_apparmor_profile(default.apparmor_profile().clone());
+    }
 }
 
 /// Only a running container has namespaces to join. The words are those that engines match on.

@@ -45,7 +45,9 @@ impl Notify {
     /// A socket that can't be made.
     pub(super) fn listen(caller: Option<SocketAddrUnix>, dir: &ContainerDir) -> Result<Option<Notify>> {
         let (Some(caller), true) = (caller, dir.has_notify()) else { return Ok(None) };
-        Ok(Some(Notify { container: dir.bind_notify()?, caller }))
+        let config = dir.read_config()?;
+        let label = config.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+        Ok(Some(Notify { container: dir.bind_notify(label.filter(|label| !label.is_empty()))?, caller }))
     }
 
     /// Waits until the service says that it is ready, or its process has ended. `pid` is the payload.

@@ -253,8 +253,9 @@ impl<'a> Opener<'a> {
     /// A new node, on a tmpfs of this container's, or the host's, where none may be made.
     fn node(&mut self, device: &DevicePlan, index: usize, or_host: bool) -> Result<OwnedFd> {
         let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
+        let label = self.plan.child.container.as_ref().and_then(|c| c.mount_label.as_deref());
         let nodes = self.nodes.get_or_insert_with(|| {
-            filesystem::make(&Filesystem::tmpfs(Some("755")), safe).context(|| "stage device nodes")
+            filesystem::make(&Filesystem::tmpfs(Some("755"), label), safe).context(|| "stage device nodes")
         });
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);

@@ -20,7 +20,7 @@ pub(super) struct Stage(OwnedFd);
 
 impl Stage {
     pub(super) fn new() -> Result<Stage> {
-        filesystem::make(&Filesystem::tmpfs(Some("755")), Attrs::default())
+        filesystem::make(&Filesystem::tmpfs(Some("755"), None), Attrs::default())
             .context(|| "make a stage for mount sources")
             .map(Stage)
     }

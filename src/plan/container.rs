@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::Spec;
 
 use super::annotations::{Annotations, HookOutput};
 use super::devices::{self, DevicePlan};
@@ -20,7 +20,7 @@ use super::seccomp::FilterPlan;
 use super::sources::{Source, Sources};
 use super::strategy::{MountStrategy, SourcesFrom, Strategy, Wanted};
 use super::{
-    CgroupPlan, ChildPlan, Choices, ContainerPlan, HookState, Plan, RootChange, memory_policy, net_devices, rdt,
+    CgroupPlan, ChildPlan, Choices, ContainerPlan, HookState, Plan, RootChange, label, memory_policy, net_devices, rdt,
 };
 use crate::error::{Error, Result};
 use crate::protocol::Shape;
@@ -61,7 +61,7 @@ impl Plan {
         let mut namespaces = Namespaces::read(linux, host, findings);
         let lines = IdMaps::read(linux, findings).map(|lines| lines.filled(&namespaces, spec, host));
         let id_maps = lines.as_ref().and_then(|lines| lines.of_new(&namespaces));
-        let label = findings.or_default(mount_label(linux, host));
+        let label = findings.or_default(label::of_mounts(linux, asked.mount_context, host));
         let rdt = findings.or_default(rdt::from_spec(linux, &id, host));
         let net_devices = net_devices::read(linux, &namespaces, findings);
         let wanted = Wanted {
@@ -84,7 +84,7 @@ impl Plan {
             bundle,
             namespaces: &namespaces,
             host,
-            label: label.map(|label| (asked.mount_context, label)),
+            label,
             strategy: &strategy,
             own_maps: &own_maps,
         };
@@ -132,6 +132,7 @@ impl Plan {
             devices: slotted,
             fresh_devices,
             own_dev,
+            mount_label: label.map(|label| label.text.to_owned()),
             seal_dev,
             masked_paths,
             readonly_paths,
@@ -210,13 +211,6 @@ fn root(spec: &Spec, findings: &mut Findings) -> PathBuf {
         findings.add(Error::config("`root.path` is empty").about("root.path"));
     }
     root.map(|root| root.path().clone()).unwrap_or_default()
-}
-
-fn mount_label<'a>(linux: &'a Linux, host: &Host) -> Result<Option<&'a str>> {
-    match linux.mount_label().as_deref().filter(|label| !label.is_empty()) {
-        Some(_) if !host.selinux => Err(Error::at("linux.mountLabel", "SELinux is not enabled on this host")),
-        label => Ok(label),
-    }
 }
 
 fn binds_dev(mount: &MountPlan) -> bool {

@@ -1,8 +1,8 @@
 //! What the plan must know of the host. Asked once, before the plan; the plan itself asks nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Process, Spec};
 use rustix::io::Errno;
 
 use super::strategy::{MountApi, OVERRIDE};
@@ -10,6 +10,7 @@ use super::user::{IdRange, name_of, range_of};
 use crate::cgroup::Hierarchies;
 use crate::error::Result;
 use crate::procfs::Proc;
+use crate::selinux;
 use crate::sys::mount::{Call, ask};
 
 /// As crun has it.
@@ -71,18 +72,23 @@ impl Host {
     /// A `/proc` or `/sys/fs/cgroup` that can't be read.
     pub(crate) fn look(spec: &Spec, proc: &Proc) -> Result<Host> {
         let process = spec.process().as_ref();
-        let label = |l: Option<&String>| l.is_some_and(|l| !l.is_empty());
         let mount_label = spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
-        let selinux = label(process.and_then(|p| p.selinux_label().as_ref())) || label(mount_label);
-        let apparmor = label(process.and_then(|p| p.apparmor_profile().as_ref()));
+        let selinux = is_named(process.and_then(|p| p.selinux_label().as_ref())) || is_named(mount_label);
+        let apparmor = is_named(process.and_then(|p| p.apparmor_profile().as_ref()));
         let rdt = spec.linux().as_ref().is_some_and(|l| l.intel_rdt().is_some());
         Ok(Host {
             resctrl: rdt && crate::cgroup::resctrl::is_mounted(),
-            selinux: selinux && has_selinux(),
-            apparmor: apparmor && has_apparmor(),
+            selinux: selinux && selinux::is_enabled(proc),
+            apparmor: apparmor && has_apparmor(proc),
             ids: if lacks_mappings(spec) { Ids::look() } else { Ids::default() },
             ..Host::plain(proc)?
         })
+    }
+
+    /// The same for a further process, which may name an LSM that the container's configuration does not.
+    pub(crate) fn look_for_labels(&mut self, process: &Process, proc: &Proc) {
+        self.selinux = self.selinux || is_named(process.selinux_label().as_ref()) && selinux::is_enabled(proc);
+        self.apparmor = self.apparmor || is_named(process.apparmor_profile().as_ref()) && has_apparmor(proc);
     }
 
     /// Looks at what concerns every container.
@@ -106,8 +112,8 @@ impl Host {
         Ok(Host {
             mount_api: mount_api(host.is_machine_root()),
             resctrl: crate::cgroup::resctrl::is_mounted(),
-            selinux: has_selinux(),
-            apparmor: has_apparmor(),
+            selinux: selinux::is_enabled(proc),
+            apparmor: has_apparmor(proc),
             ..host
         })
     }
@@ -155,12 +161,15 @@ fn lacks_mappings(spec: &Spec) -> bool {
         && (none(linux.uid_mappings()) || none(linux.gid_mappings()))
 }
 
-fn has_selinux() -> bool {
-    Path::new("/sys/fs/selinux/enforce").exists()
+fn is_named(label: Option<&String>) -> bool {
+    label.is_some_and(|label| !label.is_empty())
 }
 
-fn has_apparmor() -> bool {
+/// A confined runtime, or one without the host's `/sys`, may not see the module; what it is confined by itself it may see
+/// wherever there is AppArmor.
+fn has_apparmor(proc: &Proc) -> bool {
     starts_with_y("/sys/module/apparmor/parameters/enabled")
+        || proc.read("self/attr/apparmor/current").is_ok_and(|text| !text.is_empty())
 }
 
 fn starts_with_y(path: &str) -> bool {

@@ -8,6 +8,7 @@ use super::annotations::Annotations;
 use super::hooks::Hooks;
 use super::host::Host;
 use super::idmapped::OwnMaps;
+use super::label;
 use super::mounts::{self, MountPlan, What};
 use super::namespaces::{IdMaps, Namespaces, flag};
 use super::sources::{Source, Sources};
@@ -45,8 +46,7 @@ impl LivePlan {
         let hooks = Hooks::default();
         let wanted = Wanted { namespaces: &namespaces, host, hooks: &hooks, mounts: &added, no_pivot: false };
         let strategy = MountStrategy::choose(&wanted)?;
-        let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
-        let label = label.map(|label| (annotations.mount_context, label));
+        let label = label::of_mounts(linux, annotations.mount_context, host)?;
         let own_maps = OwnMaps::new(IdMaps::from_spec(linux)?.filled(&namespaces, spec, host), &namespaces);
         let (namespaces, strategy, own_maps) = (&namespaces, &strategy, &own_maps);
         let around = mounts::Surroundings { bundle, namespaces, host, label, strategy, own_maps };

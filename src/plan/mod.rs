@@ -17,6 +17,7 @@ pub mod host;
 pub mod id;
 pub mod idmapped;
 pub(crate) mod json;
+mod label;
 pub mod live;
 pub mod load;
 pub(crate) mod meant;
@@ -156,6 +157,8 @@ pub struct ContainerPlan {
     pub fresh_devices: bool,
     /// Whether `/dev` is the container's to fill: links, console.
     pub own_dev: bool,
+    /// The SELinux label of all that is made for the container beside its mounts: device nodes, masks.
+    pub mount_label: Option<String>,
     /// It is to be read-only once it is filled.
     pub seal_dev: bool,
     #[allow(missing_docs)]

@@ -9,6 +9,7 @@ use super::cgroup_mount;
 use super::findings::Findings;
 use super::host::Host;
 use super::idmapped::{self, Idmapped, OwnMaps};
+use super::label::MountLabel;
 use super::namespaces::{Namespaces, flag};
 use super::options::{Attrs, Options, Propagation, attr, is_idle_for_bind};
 use super::sources::{Source, Sources};
@@ -88,6 +89,8 @@ pub struct Filesystem {
     pub superblock: Vec<String>,
     /// File-system data.
     pub data: Vec<(String, Option<String>)>,
+    /// The SELinux label that its root gets once it is made.
+    pub root_label: Option<String>,
     /// Copy what the destination holds into it.
     pub tmpcopyup: bool,
     /// The slot with an instance that the parent has made.
@@ -99,13 +102,15 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// A file system with nothing but a mode.
-    pub fn tmpfs(mode: Option<&str>) -> Filesystem {
+    /// A file system with nothing but a mode, and an SELinux label for all that is in it.
+    pub fn tmpfs(mode: Option<&str>, label: Option<&str>) -> Filesystem {
+        let data = [("mode", mode), ("context", label)].into_iter();
         Filesystem {
             fstype: "tmpfs".into(),
             source: "tmpfs".into(),
             superblock: vec![],
-            data: mode.iter().map(|mode| ("mode".into(), Some((*mode).into()))).collect(),
+            data: data.filter_map(|(key, value)| Some((key.into(), Some(value?.into())))).collect(),
+            root_label: None,
             tmpcopyup: false,
             instance: None,
             idmapped: false,
@@ -144,8 +149,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) bundle: &'a Path,
     pub(super) namespaces: &'a Namespaces,
     pub(super) host: &'a Host,
-    /// `linux.mountLabel`, after the name of the option that sets it.
-    pub(super) label: Option<(&'static str, &'a str)>,
+    pub(super) label: Option<MountLabel<'a>>,
     pub(super) strategy: &'a MountStrategy,
     pub(super) own_maps: &'a OwnMaps<'a>,
 }
@@ -305,14 +309,13 @@ pub(super) fn filesystem(
 ) -> Filesystem {
     let superblock = options.superblock;
     let mut data = options.data;
-    if let Some((option, label)) = around.label.filter(|_| matches!(typ, "tmpfs" | "devpts" | "mqueue" | "ramfs")) {
-        data.push((option.into(), Some(label.to_owned())));
-    }
+    let own_ipc = around.namespaces.has(flag::IPC);
+    let root_label = around.label.and_then(|label| label.put(typ, &mut data, in_userns(around), own_ipc));
     let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(typ).to_owned();
     let tmpcopyup = options.tmpcopyup;
-    let (fstype, mapped) = (typ.to_owned(), idmapped.is_some());
+    let (fstype, mapped, instance, or_bind) = (typ.to_owned(), idmapped.is_some(), None, None);
     let mut fs =
-        Filesystem { fstype, source, superblock, data, tmpcopyup, instance: None, idmapped: mapped, or_bind: None };
+        Filesystem { fstype, source, superblock, data, root_label, tmpcopyup, instance, idmapped: mapped, or_bind };
     // As mount(2) does: a new file system that is to be read-only is so in its superblock too. One that is filled first, by
     // its contents or the mount points of others, can be so in its mount alone.
     if options.attrs.set & attr::RDONLY != 0 && !fs.is_memory() {
@@ -339,12 +342,15 @@ fn made_by_parent(typ: &str, mount: &Mount, around: &Surroundings<'_>) -> bool {
     around.strategy.instances_by_parent && around.namespaces.has(of)
 }
 
+fn in_userns(around: &Surroundings<'_>) -> bool {
+    around.namespaces.has_user() || !around.host.initial_userns
+}
+
 /// The host's tree that stands in for a file system of which a user namespace may get no new instance.
 fn refused_to_userns(typ: &str, around: &Surroundings<'_>) -> Option<&'static str> {
-    let in_userns = around.namespaces.has_user() || !around.host.initial_userns;
     let new = |flag| around.namespaces.new & flag != 0;
     match typ {
-        _ if !in_userns => None,
+        _ if !in_userns(around) => None,
         // Who may mount them is decided by the owner of the namespace that they show.
         "proc" if !around.namespaces.has(flag::PID) => Some("/proc"),
         "sysfs" if !new(flag::NET) => Some("/sys"),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::findings::Findings;
 use super::host::Host;
+use super::label;
 use super::memory_policy::MemoryPolicyPlan;
 use super::numbers;
 use super::scheduler::SchedulerPlan;
@@ -36,7 +37,7 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// For `/proc/self/attr/apparmor/exec`.
     pub apparmor: Option<String>,
-    /// For `/proc/self/attr/exec`.
+    /// For `/proc/self/attr/exec`, and for that of the session keyring `/proc/self/attr/keycreate`.
     pub selinux: Option<String>,
     #[allow(missing_docs)]
     pub scheduler: Option<SchedulerPlan>,
@@ -172,10 +173,8 @@ impl ProcessPlan {
         }
         let affinity = affinity(process, at, findings);
         let terminal = process.terminal().unwrap_or(false).then(|| findings.or_default(size(process, at)));
-        let selinux = process.selinux_label().clone().filter(|l| !l.is_empty());
-        if selinux.is_some() && !host.selinux {
-            findings.add(bad("selinuxLabel", "SELinux is not enabled on this host".into()));
-        }
+        let selinux = label::checked(process.selinux_label().as_deref(), &format!("{at}.selinuxLabel"), host);
+        let selinux = findings.or_default(selinux).map(str::to_owned);
         let apparmor = process.apparmor_profile().clone().filter(|l| !l.is_empty());
         if apparmor.as_deref().is_some_and(|p| p != "unconfined") && !host.apparmor {
             findings.add(bad("apparmorProfile", "AppArmor is not enabled on this host".into()));

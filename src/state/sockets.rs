@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::dir::ContainerDir;
 use crate::error::{Context, Error, Result};
+use crate::selinux;
 
 const SOCKET: &str = "start.sock";
 /// The directory of [`NOTIFY_SOCKET`].
@@ -70,18 +71,21 @@ impl ContainerDir {
         rustix::fs::statat(&self.fd, NOTIFY, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Makes the socket to which the container's service says that it is ready; sd_notify(3).
+    /// Makes the socket to which the container's service says that it is ready; sd_notify(3). A service that SELinux confines
+    /// may write to what has its label alone.
     ///
     /// # Errors
     /// The state directory can't be written.
-    pub fn bind_notify(&self) -> Result<OwnedFd> {
+    pub fn bind_notify(&self, label: Option<&str>) -> Result<OwnedFd> {
         let doing = || format!("make the socket `{}`", self.path.join(NOTIFY_SOCKET).display());
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .context(doing)?;
         self.inside(NOTIFY_SOCKET, |address| {
             rustix::net::bind(&socket, address).context(|| "bind")?;
             // Before the service starts, so that none finds it closed.
-            rustix::fs::chmod(NOTIFY_SOCKET, Mode::from_raw_mode(0o777)).context(|| "chmod")
+            rustix::fs::chmod(NOTIFY_SOCKET, Mode::from_raw_mode(0o777)).context(|| "chmod")?;
+            let label = |path| label.map_or(Ok(()), |label| selinux::label(path, label));
+            label(NOTIFY).and_then(|()| label(NOTIFY_SOCKET))
         })
         .context(doing)?;
         Ok(socket)

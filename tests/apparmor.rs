@@ -87,6 +87,31 @@ fn a_profile_confines_the_first_process_and_those_of_exec() {
 }
 
 #[test]
+fn a_process_file_without_a_profile_takes_the_containers() {
+    let mut case = case!("apparmor-file");
+    if !is_enabled() {
+        skip!("AppArmor is not enabled in this kernel");
+    }
+    let Some(parser) = PARSERS.into_iter().find(|path| fs::exists(path).unwrap_or(false)) else {
+        skip!("no apparmor_parser on this machine");
+    };
+    let name = format!("tandem-test-file-{}", std::process::id());
+    let _profile = Profile::load(parser, &name);
+    let show = ["cat", "/proc/self/attr/apparmor/current"];
+    let process = json!({"args": show, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    fs::write(case.path("process.json"), process.to_string()).unwrap();
+    case.running();
+    let own = case.call(&["exec", "--apparmor", &name, &case.id, show[0], show[1]]).ok();
+    assert_eq!(own.out().trim(), format!("{name} (enforce)"), "where the container has none");
+    case.stop();
+    case.delete();
+    with_profile(&mut case, &name);
+    case.running();
+    let by_file = case.call(&["exec", "--process", &case.text("process.json"), &case.id]).ok();
+    assert_eq!(by_file.out().trim(), format!("{name} (enforce)"));
+}
+
+#[test]
 fn a_profile_that_is_not_loaded_is_an_error_that_names_it() {
     let mut case = case!("apparmor-none");
     tandem_only!("the words");

@@ -132,7 +132,9 @@ fn a_caller_that_can_not_be_told_costs_the_container_nothing() {
     drop(socket);
     fs::remove_file(case.path("host.sock")).unwrap();
     fs::write(case.path("out/go"), "").unwrap();
-    let run = call(&case, &["run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file, &case.id]).wait();
+    let run =
+        call(&case, &["--log-level=warn", "run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file, &case.id]);
+    let run = run.wait();
     assert_eq!(run.code(), 0, "{}", run.all());
     assert!(run.err().contains("NOTIFY_SOCKET"), "{}", run.err());
     case.adopt(case.pid());

@@ -234,3 +234,35 @@ fn no_mount_point_is_made_in_what_the_host_has_read_only() {
         case.nothing_left("a refused create");
     }
 }
+
+/// Only a mount point that the configuration names is made in a volume of the host's that the container gets read-only: neither
+/// the image's symlinks nor its working directory, nor a device, make anything there.
+#[test]
+fn an_image_makes_nothing_in_a_read_only_volume() {
+    tandem_only!("TANDEM_MOUNT_STRATEGY");
+    for (way, what) in WAYS.into_iter().flat_map(|way| ["cwd", "link", "device", "over"].map(|what| (way, what))) {
+        let mut case = case!("imagero");
+        let source = volume(&case);
+        let file = case.text("file");
+        fs::write(&file, "content").unwrap();
+        symlink("/data/led", case.rootfs().join("link")).unwrap();
+        case.alter(|c| {
+            if what == "over" {
+                mount(c, "/data", "tmpfs", "tmpfs", &["ro"]);
+            }
+            mount(c, "/data", "bind", &source, &["rbind", "ro"]);
+            match what {
+                "link" => mount(c, "/link", "bind", &file, &["bind"]),
+                "device" => {
+                    c["linux"]["devices"] =
+                        serde_json::json!([{"path": "/data/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+                }
+                _ => c["process"]["cwd"] = "/data/work/deep".into(),
+            }
+        });
+        let strategy = format!("TANDEM_MOUNT_STRATEGY={way}");
+        case.create_behind(&["env", &strategy], &[]).refused();
+        assert_eq!(fs::read_dir(case.path("source")).unwrap().count(), 0, "by `{way}`: {what}");
+        case.nothing_left("a refused create");
+    }
+}

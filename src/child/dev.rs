@@ -10,6 +10,7 @@ use crate::kernel::rustix::mount::UnmountFlags;
 
 use super::attach::{Target, name};
 use super::mounts::Mounter;
+use super::readonly::Chosen;
 use super::rootfs::Root;
 use super::slots::Opened;
 use super::tree::{self, Changes};
@@ -39,7 +40,7 @@ pub(super) fn populate(mounter: &mut Mounter<'_>, container: &ContainerPlan) -> 
     }
     for (device, _) in container.devices.iter().filter(|(device, _)| device.path.parent() != Some(Path::new("/dev"))) {
         mounter
-            .making(&device.path, |places| places.file(&device.path))
+            .making(&device.path, Chosen::Otherwise, |places| places.file(&device.path))
             .context(|| format!("device `{}`", device.path.display()))?;
     }
     let Mounter { session, slots, root, proc, label, .. } = mounter;

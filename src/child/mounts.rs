@@ -8,7 +8,7 @@ use crate::kernel::rustix::fs::{FileType, Mode, OFlags};
 use crate::kernel::rustix::io::Errno;
 
 use super::attach::{Target, file_type};
-use super::readonly::Readonly;
+use super::readonly::{Chosen, Readonly};
 use super::rootfs::Root;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
@@ -177,7 +177,7 @@ impl Mounter<'_> {
 
     fn copy_symlink(&mut self, source: BorrowedFd<'_>, destination: &Path) -> Result<()> {
         let link = rustix::fs::readlinkat(source, "", []).context(|| "read the symlink")?;
-        self.making(destination, |places| {
+        self.making(destination, Chosen::AsMountPoint, |places| {
             let parent = places.directory(destination.parent().unwrap_or(Path::new("/")))?;
             let name = destination.file_name().unwrap_or_default();
             match rustix::fs::symlinkat(link.as_c_str(), &parent.fd, name) {
@@ -196,7 +196,7 @@ impl Mounter<'_> {
 
     /// Where something is mounted, found or made.
     fn place(&mut self, kind: FileType, Destination { path, nofollow }: Destination<'_>) -> Result<Target> {
-        self.making(path, |places| places.mount_point(kind, path, nofollow))
+        self.making(path, Chosen::AsMountPoint, |places| places.mount_point(kind, path, nofollow))
     }
 
     /// Makes a new file system.
@@ -210,9 +210,7 @@ impl Mounter<'_> {
         let target = self.place(FileType::Directory, destination)?;
         let fs = with_mode.as_ref().unwrap_or(fs);
         let all = Attrs { set: changes.attrs.set | changes.recursive.set, clear: 0 };
-        if fs.is_memory() {
-            self.readonly.remember_new(destination, all);
-        }
+        self.readonly.remember_new(destination, fs.is_memory(), all);
         // What is filled first is made read-only afterwards, and what mount(2) would make so in its superblock.
         let later = fs.tmpcopyup || fs.is_memory() && self.only_by_path(fs).is_some();
         let sealed = if later { changes.attrs.set & attr::RDONLY } else { 0 };

@@ -10,6 +10,7 @@ use crate::kernel::rustix::mount::{MountPropagationFlags, MoveMountFlags, Unmoun
 
 use super::attach::Places;
 use super::mounts::Mounter;
+use super::readonly::Chosen;
 use super::slots::{Opened, Slots};
 use super::tree::{self, Changes};
 use super::{ChildSession, legacy};
@@ -278,7 +279,7 @@ impl Root {
 pub(super) fn make_working_directory(mounter: &mut Mounter<'_>, cwd: &str) -> Result<()> {
     let cwd = Path::new(cwd);
     match mounter.root.places.find(cwd) {
-        Ok(None) => mounter.making(cwd, |places| places.make_directory(cwd)).map(drop),
+        Ok(None) => mounter.making(cwd, Chosen::Otherwise, |places| places.make_directory(cwd)).map(drop),
         // What is there is for chdir to judge, as the process's own user.
         _ => Ok(()),
     }

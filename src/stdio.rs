@@ -2,12 +2,15 @@
 //! anew, which is the engine's until it is given away.
 
 use crate::kernel::rustix;
-use crate::kernel::rustix::fs::{FileType, Uid};
+use crate::kernel::rustix::fs::{FileType, OFlags, Uid};
 use crate::kernel::rustix::io::Errno;
 
 use crate::protocol::event::{About, Recorder};
 
-/// Changes the owner of those that are pipes, files or sockets; `uid` is the user's as the calling process knows it. The group
+/// How a file is opened that may be written to.
+const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR);
+
+/// Changes the owner of those that are pipes, sockets or files to write to; `uid` is the user's as the calling process knows it. The group
 /// stays, as with runc. A device is the host's: its other users would lose it.
 ///
 /// What can't be given is told in the trace alone: a file system, or an owner who is not mapped, may refuse, and most programs
@@ -29,8 +32,12 @@ pub(crate) fn give_to(uid: u32, recorder: &mut Recorder) {
                 continue;
             }
         };
-        let can_be_given =
-            matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile | FileType::Socket);
+        let can_be_given = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo | FileType::Socket => true,
+            // Its owner may write to a file, whatever it was opened for: what is only read (`run <FILE`) stays the caller's.
+            FileType::RegularFile => rustix::fs::fcntl_getfl(stream).is_ok_and(|flags| flags.intersects(WRITES)),
+            _ => false,
+        };
         if can_be_given
             && stat.st_uid != uid
             && let Err(errno) = rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None)

@@ -46,8 +46,8 @@ pub(crate) mod fs {
 
     pub(crate) use ::rustix::fs::{
         Access, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat,
-        StatVfsMountFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, fstat, fstatfs,
-        fstatvfs, makedev, statx,
+        StatVfsMountFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags, fcntl_getfl, fstat,
+        fstatfs, fstatvfs, makedev, statx,
     };
 
     use super::super::world;

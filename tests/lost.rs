@@ -165,3 +165,31 @@ fn a_file_in_the_state_root_is_no_container() {
     }
     fs::remove_file(case.root().join("stray")).unwrap();
 }
+
+/// A container that has no cgroup, though its configuration names one: what is in there is somebody else's.
+#[test]
+fn what_is_in_the_named_cgroup_and_not_the_containers_lives_on() {
+    tandem_only!("a damaged state file");
+    let mut case = case!("lostnone");
+    case.globals = vec!["--cgroup-manager=disabled".into()];
+    case.script("exec sleep 100000");
+    let pid = case.running();
+    let cgroup = PathBuf::from("/sys/fs/cgroup/unified").join(&case.id);
+    let cgroup = if cgroup.parent().is_some_and(|parent| parent.is_dir()) {
+        cgroup
+    } else {
+        PathBuf::from("/sys/fs/cgroup").join(&case.id)
+    };
+    fs::create_dir(&cgroup).unwrap();
+    let mut neighbour = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(cgroup.join("cgroup.procs"), neighbour.id().to_string()).unwrap();
+    fs::write(record(&case), "").unwrap();
+    let said = case.call(&["delete", "--force", &case.id]).ok().err();
+    let lives = neighbour.try_wait().unwrap().is_none();
+    neighbour.kill().unwrap();
+    neighbour.wait().unwrap();
+    wait_until("the cgroup can be removed", || fs::remove_dir(&cgroup).is_ok());
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).ok();
+    assert!(lives, "{said}");
+    assert!(said.contains("not its own"), "{said}");
+}

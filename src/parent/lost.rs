@@ -1,12 +1,13 @@
 //! `delete --force` of a container whose record is lost: what can be found of it is ended and removed, the rest is named. It is
 //! never refused for the record's sake: nobody could mend it.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::clean;
 use super::delete::end_process;
 use crate::cgroup::systemd::UnitPlan;
-use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies};
+use crate::cgroup::{Cgroup, CgroupRecord, Hierarchies, RecordDir};
 use crate::error::{Error, Result};
 use crate::plan::id::ContainerId;
 use crate::state::{ContainerDir, Remains, StateRoot};
@@ -57,20 +58,37 @@ fn by_configuration(
     let others =
         others.iter().filter(|other| *other != id).filter_map(|other| state.open(other).ok()?.record(other).ok());
     let others: Vec<_> = others.filter_map(|record| record.cgroup).flat_map(|cgroup| cgroup.dirs).collect();
-    found.dirs.retain(|dir| others.iter().all(|other| other.full_path() != dir.full_path()));
+    let is_below = |other: &RecordDir, dir: &RecordDir| Path::new(&other.full_path()).starts_with(dir.full_path());
+    found.dirs.retain(|dir| !others.iter().any(|other| is_below(other, dir)));
     if found.is_none() {
         return None;
     }
     // What this command itself is in is no container's.
     let own = i32::try_from(std::process::id()).ok()?;
     match Cgroup::open(&found).and_then(|cgroup| cgroup.pids()) {
-        Ok(pids) if !pids.contains(&own) => Some(found),
-        Ok(_) => None,
+        Ok(pids) if !pids.contains(&own) && are_its(&pids, config) => Some(found),
+        Ok(_) => {
+            let path = found.dirs.last().map(RecordDir::full_path).unwrap_or_default();
+            told.push(format!("its configuration names the cgroup `{path}`, with processes that are not its own"));
+            None
+        }
         Err(error) => {
             told.push(error.to_string());
             None
         }
     }
+}
+
+/// Whether processes in that cgroup can be the container's: none has the machine's root, and one has the container's, where the
+/// configuration says where that is. The cgroup may be another's by now, or never have been this container's.
+fn are_its(pids: &[i32], config: &serde_json::Value) -> bool {
+    let identity = |path: &str| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    // One that has ended meanwhile has no root, and needs no end.
+    let roots: Vec<_> = pids.iter().filter_map(|pid| identity(&format!("/proc/{pid}/root/"))).collect();
+    let path = config["root"]["path"].as_str().filter(|path| path.starts_with('/'));
+    let own = path.and_then(identity);
+    let machine = identity("/");
+    roots.iter().all(|root| Some(*root) != machine) && own.is_none_or(|own| roots.is_empty() || roots.contains(&own))
 }
 
 /// The directories that are there, at the place that the one or the other cgroup manager takes.

@@ -53,6 +53,10 @@ fn a_payload_that_is_killed_for_memory_is_told_with_the_limit() {
         (format!("exec 2>/dev/null; {GREEDY} || exit 3"), 3, "a process of container `"),
     ] {
         case.script(&script);
+        // With no swap beside it, cgroup v1 asks its limit of both first, and counts no failure.
+        if code == 3 && look::v1("memory").is_some_and(|dir| dir.join("memory.memsw.limit_in_bytes").exists()) {
+            case.alter(|c| c["linux"]["resources"]["memory"]["swap"] = json!(24 * MIB));
+        }
         case.globals = ["--trace", &trace, "--trace-on-error", &on_error, "--log", &log].map(str::to_owned).to_vec();
         let outcome = case.run();
         case.globals.clear();

@@ -63,13 +63,22 @@ impl CgroupRecord {
     /// The memory controller's directory, and the limit if it has been reached: there or, on v2, below it.
     pub(crate) fn memory(&self) -> Option<(String, Option<u64>)> {
         let (path, _) = self.memory_dir()?;
+        let limit = self.memory_limit();
         let reached = match self.v1("memory") {
-            Some(_) => self.read_memory("memory.failcnt", "").and_then(|text| text.trim().parse::<u64>().ok()),
-            None => self.read_memory("", "memory.events").and_then(|text| value(&text, "oom")),
+            Some(_) => self.was_reached_v1(limit),
+            None => self.read_memory("", "memory.events").and_then(|text| value(&text, "oom")).map(|times| times > 0),
         };
         // Of a cgroup that is gone nobody can say it any more.
-        let limit = self.memory_limit().filter(|_| reached.is_none_or(|times| times > 0));
-        Some((path, limit))
+        Some((path, limit.filter(|_| reached != Some(false))))
+    }
+
+    /// Whether as much was used as the limit allows. The counter of failures alone does not tell: where memory and swap
+    /// together are limited to the same number, that is asked first, and a kernel may count for neither.
+    fn was_reached_v1(&self, limit: Option<u64>) -> Option<bool> {
+        let number = |file| self.read_memory(file, "").and_then(|text| text.trim().parse::<u64>().ok());
+        let failures = number("memory.failcnt")?;
+        let most = number("memory.max_usage_in_bytes");
+        Some(failures > 0 || most.zip(limit).is_some_and(|(most, limit)| most >= limit))
     }
 
     /// Opens the count of those that the kernel kills; None as of [`CgroupRecord::oom_kills`].

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use common::bundle::mount;
 use common::case::Case;
@@ -58,6 +59,7 @@ fn like_rows_are_one_unless_all_are_wanted() {
     assert!(folded.lines().count() + 3 <= all.lines().count(), "{folded}{all}");
     let page = case.text("page.html");
     case.call(&["trace", "show", "--html", &page, &file]).ok();
+    assert_eq!(fs::metadata(&page).unwrap().mode() & 0o777, 0o600, "as the trace");
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("class=\"run\"") && page.contains("on `/m3`"), "each is on the page, in its run");
 }

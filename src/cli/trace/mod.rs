@@ -11,7 +11,10 @@ mod summary;
 mod text;
 mod time;
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -89,11 +92,17 @@ impl Trace {
     }
 }
 
+/// What is in a page is for who made it, as what is in the trace.
+fn write_page(path: &Path, page: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(page.as_bytes())
+}
+
 impl Show {
     fn run(&self) -> Result<()> {
         let sections = read::file(&self.file, self.command.as_deref())?;
         if let Some(page) = &self.html {
-            return std::fs::write(page, html::page(&sections)).context(|| format!("write `{}`", page.display()));
+            return write_page(page, &html::page(&sections)).context(|| format!("write `{}`", page.display()));
         }
         let paint = Paint::new(self.color);
         let each = |draw: &dyn Fn(&Section) -> String| sections.iter().map(draw).collect::<String>();

@@ -29,7 +29,8 @@ fn lines(inside: u32, own: u32, range: Option<IdRange>, upto: Option<u32>) -> Ve
     match (range, upto) {
         (Some(IdRange { first, size }), _) => {
             let below = inside.min(size);
-            let above = [line(0, first, below), line(inside, own, 1), line(inside + 1, first + below, size - below)];
+            let rest = line(inside.saturating_add(1), first.saturating_add(below), size - below);
+            let above = [line(0, first, below), line(inside, own, 1), rest];
             above.into_iter().filter(|line| line.size > 0).collect()
         }
         (None, Some(upto)) => vec![line(0, 0, upto.saturating_add(1))],
@@ -61,6 +62,7 @@ mod tests {
             (50, 1000, range, None, "0 100000 10, 50 1000 1"),
             (0, 0, range, Some(5), "0 0 1, 1 100000 10"),
             (7, 1000, None, None, "7 1000 1"),
+            (u32::MAX, 0, range, None, "0 100000 10, 4294967295 0 1"),
             (7, 0, None, Some(7), "0 0 8"),
         ] {
             assert_eq!(text(&lines(inside, own, range, upto)), wanted);

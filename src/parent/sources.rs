@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::plan::devices::DevicePlan;
 use crate::plan::idmapped::Idmapped;
 use crate::plan::mounts::Filesystem;
-use crate::plan::namespaces::IdMap;
+use crate::plan::namespaces::outside;
 use crate::plan::options::{Attrs, attr};
 use crate::plan::sources::{ONE_OF_A_LOCKED_TREE, Source};
 use crate::plan::strategy::SourcesFrom;
@@ -236,9 +236,8 @@ impl<'a> Opener<'a> {
         if !self.plan.mount_strategy.instances_by_parent {
             return Err(other);
         }
-        let seen = |maps: &[IdMap], id: u32| maps.iter().find_map(|map| map.outside(id));
         let maps = self.plan.id_maps.as_ref();
-        let owner = maps.and_then(|maps| Some((seen(&maps.uid, device.uid)?, seen(&maps.gid, device.gid)?)));
+        let owner = maps.and_then(|maps| Some((outside(&maps.uid, device.uid)?, outside(&maps.gid, device.gid)?)));
         let Some((uid, gid)) = owner else {
             return Err(other.also_advise("or give it an owner that the user namespace has"));
         };

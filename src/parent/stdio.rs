@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::plan::namespaces::IdMap;
+use crate::plan::namespaces::{IdMap, outside};
 use crate::plan::process::ProcessPlan;
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
@@ -39,12 +39,12 @@ pub(super) fn give(process: &ProcessPlan, users: &Users<'_>, proc: &Proc, record
     let uid = process.user.uid;
     let own = match users {
         Users::Own => Some(uid),
-        Users::Mapped(lines) => outside(uid, lines),
+        Users::Mapped(lines) => outside(lines, uid),
         Users::Of(pid) => {
             match proc.namespace(*pid, "user")? == proc.namespace(std::process::id().cast_signed(), "user")? {
                 // That of this process itself, whose lines tell what another calls its users.
                 true => Some(uid),
-                false => outside(uid, &lines_of(*pid, proc)?),
+                false => outside(&IdMap::lines(&proc.read(&format!("{pid}/uid_map"))?), uid),
             }
         }
     };
@@ -56,23 +56,6 @@ pub(super) fn give(process: &ProcessPlan, users: &Users<'_>, proc: &Proc, record
     Ok(())
 }
 
-/// What is outside of a user namespace the ID of one of its users.
-fn outside(uid: u32, lines: &[IdMap]) -> Option<u32> {
-    let found = |line: &IdMap| uid.checked_sub(line.container).filter(|offset| *offset < line.size);
-    lines.iter().find_map(|line| found(line).and_then(|offset| line.host.checked_add(offset)))
-}
-
-/// `/proc/PID/uid_map`, as this process sees it; user_namespaces(7).
-fn lines_of(pid: i32, proc: &Proc) -> Result<Vec<IdMap>> {
-    let text = proc.read(&format!("{pid}/uid_map"))?;
-    let line = |line: &str| {
-        let numbers: Vec<u32> = line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
-        let [container, host, size] = numbers[..] else { return None };
-        Some(IdMap { container, host, size })
-    };
-    Ok(text.lines().filter_map(line).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +63,7 @@ mod tests {
     #[test]
     fn a_user_is_found_in_the_line_that_has_it() {
         let lines = [(0, 1000, 1), (1, 100_000, 65536)].map(|(container, host, size)| IdMap { container, host, size });
-        let found = [0, 1, 1000, 65536, 65537].map(|uid| outside(uid, &lines));
+        let found = [0, 1, 1000, 65536, 65537].map(|uid| outside(&lines, uid));
         assert_eq!(found, [Some(1000), Some(100_000), Some(100_999), Some(165_535), None]);
     }
 }

@@ -115,6 +115,21 @@ impl IdMap {
         let nth = id.checked_sub(self.container).filter(|nth| *nth < self.size)?;
         self.host.checked_add(nth)
     }
+
+    /// The lines of a `/proc/PID/uid_map` or `gid_map`.
+    pub(crate) fn lines(text: &str) -> Vec<IdMap> {
+        let line = |line: &str| {
+            let numbers: Vec<u32> = line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+            let [container, host, size] = numbers[..] else { return None };
+            Some(IdMap { container, host, size })
+        };
+        text.lines().filter_map(line).collect()
+    }
+}
+
+/// What an ID inside a user namespace is outside, by the line that has it.
+pub(crate) fn outside(lines: &[IdMap], id: u32) -> Option<u32> {
+    lines.iter().find_map(|line| line.outside(id))
 }
 
 /// The mappings of a new user namespace.

@@ -11,6 +11,7 @@ use super::{UnitPlan, UnitRecord};
 use crate::cgroup::layout::Layout;
 use crate::cgroup::record::CgroupRecord;
 use crate::error::{Context, Error, Kind, Result};
+use crate::plan::namespaces::{IdMap, outside};
 use crate::procfs::Proc;
 
 /// How long a job may take. Starting and stopping a scope whose processes are dead waits for nothing.
@@ -244,12 +245,7 @@ fn outer_uid(proc: &Proc) -> Result<u32> {
 }
 
 fn map_uid(map: &str, uid: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u32>().ok());
-        let (inside, outside, size) = (fields.next()??, fields.next()??, fields.next()??);
-        let offset = uid.checked_sub(inside).filter(|offset| *offset < size)?;
-        outside.checked_add(offset)
-    })
+    outside(&IdMap::lines(map), uid)
 }
 
 /// Ends a unit and everything in it; what is gone already is fine.

@@ -27,7 +27,7 @@ const EMPTY_BY_NATURE: [&str; 14] = [
 /// A user namespace gets a new instance only where one is visible to it that hides nothing: else masks that the host has
 /// made could be got around (`mount_too_revealing` of the kernel's fs/namespace.c). Says what hides it here.
 pub(super) fn explain(fstype: &str, proc: &Proc, error: Error) -> Error {
-    let in_userns = || proc.read("self/uid_map").is_ok_and(|map| !is_initial(&map));
+    let in_userns = || proc.in_initial_userns().is_ok_and(|initial| !initial);
     match fstype {
         "proc" | "sysfs" => {}
         _ if !for_user_namespaces(fstype) && in_userns() => {
@@ -42,11 +42,6 @@ pub(super) fn explain(fstype: &str, proc: &Proc, error: Error) -> Error {
         // The refusal is the news, not that it can't be explained.
         Err(_) => error,
     }
-}
-
-/// The mapping of the initial user namespace: all IDs, as they are.
-fn is_initial(uid_map: &str) -> bool {
-    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn advice(fstype: &str, mountinfo: &str) -> String {

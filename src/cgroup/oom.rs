@@ -34,7 +34,7 @@ impl Cgroup {
         let Some(dir) = self.v2() else { return Ok(None) };
         match dir.open_file("memory.events", OFlags::RDONLY) {
             Ok(events) => {
-                let kills = kills(&events).context(|| format!("read `{}`", dir.file("memory.events")))?;
+                let kills = kills(&events).context(|| format!("read `{}`", dir.file("memory.events")))?.unwrap_or(0);
                 Ok(Some(OomWatch(Way::V2 { events, kills })))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -121,10 +121,8 @@ impl OomKills {
     }
 
     /// The count now; None once the cgroup is gone, and where the kernel does not count.
-    pub(crate) fn read(&mut self) -> Option<u64> {
-        let mut text = [0u8; 512];
-        let n = retry_on_intr(|| rustix::io::pread(&self.file, &mut text[..], 0)).ok()?;
-        value(&String::from_utf8_lossy(&text[..n]), "oom_kill")
+    pub(crate) fn read(&self) -> Option<u64> {
+        kills(&self.file).ok()?
     }
 }
 
@@ -171,7 +169,10 @@ impl OomWatch {
                 }
             }
             Way::V2 { events, kills: before } => match kills(events) {
-                Ok(now) => Ok(now.saturating_sub(std::mem::replace(before, now))),
+                Ok(now) => {
+                    let now = now.unwrap_or(0);
+                    Ok(now.saturating_sub(std::mem::replace(before, now)))
+                }
                 Err(Errno::NODEV) => Ok(0),
                 Err(errno) => Err(Error::call("read `memory.events`", errno)),
             },
@@ -179,8 +180,9 @@ impl OomWatch {
     }
 }
 
-fn kills(events: &OwnedFd) -> Result<u64, Errno> {
+/// The count of a file of either version; None where the kernel does not count.
+fn kills(events: &OwnedFd) -> Result<Option<u64>, Errno> {
     let mut text = [0u8; 512];
     let n = retry_on_intr(|| rustix::io::pread(events, &mut text[..], 0))?;
-    Ok(value(&String::from_utf8_lossy(&text[..n]), "oom_kill").unwrap_or(0))
+    Ok(value(&String::from_utf8_lossy(&text[..n]), "oom_kill"))
 }

@@ -60,7 +60,7 @@ impl MemoryWatch {
     /// controller.
     pub fn of(cgroup: Option<&CgroupRecord>, first: bool) -> Option<MemoryWatch> {
         let cgroup = cgroup?.clone();
-        let mut kills = cgroup.watch_kills()?;
+        let kills = cgroup.watch_kills()?;
         // The first may have been killed by now: in a cgroup that was made for it there were none before.
         let made = first && cgroup.dirs.iter().all(|dir| dir.made > 0);
         let now = kills.read()?;

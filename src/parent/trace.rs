@@ -115,12 +115,7 @@ impl TraceFile {
         let mut part = Part { command: command.into(), id: id.into(), continues: false, before: vec![] };
         let written = sinks.write(&mut part, &mut recorder, result.is_err());
         journal::turn_off();
-        let file = written.unwrap_or_else(|e| {
-            // The container runs; a trace that can't be written is worth a word, not the container.
-            log::warn!("{e}");
-            None
-        });
-        match (result, file) {
+        match (result, told(written).flatten()) {
             (Ok(done), _) => {
                 let since = recorder.now();
                 Ok((done, Some(Stay { part, sinks, recorder, since })))
@@ -141,12 +136,12 @@ impl TraceFile {
         let mut files = vec![];
         match self.file.as_deref().map(|path| self.open_file(path)) {
             Some(Err(e)) if self.required => return Err(e),
-            file => files.extend(told(file)),
+            file => files.extend(file.and_then(told)),
         }
         // An ID that is none is refused by the command, and names no file before.
         if let Some(dir) = self.dir.as_ref().filter(|_| ContainerId::parse(id).is_ok()) {
             let path = dir.join(format!("{id}.jsonl"));
-            files.extend(told(Some(make_dir(dir).and_then(|()| append(&path, true)))));
+            files.extend(told(make_dir(dir).and_then(|()| append(&path, true))));
         }
         let on_error = self.on_error.as_ref().filter(|_| rings).map(|dir| {
             make_dir(dir)?;
@@ -154,7 +149,7 @@ impl TraceFile {
             let fd = rustix::fs::open(dir, flags, Mode::empty()).context(|| writing(dir))?;
             Ok((fd, dir.clone()))
         });
-        Ok(Sinks { files, on_error: told(on_error) })
+        Ok(Sinks { files, on_error: on_error.and_then(told) })
     }
 
     fn open_file(&self, path: &Path) -> Result<(File, PathBuf)> {
@@ -165,9 +160,9 @@ impl TraceFile {
     }
 }
 
-/// A trace that stops nothing: where it can't be written, that is worth a word.
-fn told<T>(opened: Option<Result<T>>) -> Option<T> {
-    opened?.inspect_err(|e| log::warn!("{e}")).ok()
+/// A trace that stops nothing: where it can't be written, that is worth a word, and not the container.
+fn told<T>(trace: Result<T>) -> Option<T> {
+    trace.inspect_err(|e| log::warn!("{e}")).ok()
 }
 
 /// What is written of one command at a time.
@@ -198,11 +193,7 @@ impl Stay {
             let failed = Err::<(), _>(error.clone());
             self.recorder.ended("out of memory", self.recorder.now(), &failed, object);
         }
-        let written = self.sinks.write(&mut self.part, &mut self.recorder, error.is_some());
-        written.unwrap_or_else(|e| {
-            log::warn!("{e}");
-            None
-        })
+        told(self.sinks.write(&mut self.part, &mut self.recorder, error.is_some())).flatten()
     }
 }
 

@@ -74,6 +74,10 @@ impl Readonly {
     }
 
     fn push(&mut self, destination: Destination<'_>, opens: Opens) {
+        // Below the first that opens nothing can be on top of it: it is as good as one that is not there.
+        if self.made.is_empty() && opens == Opens::Never {
+            return;
+        }
         self.made.push(Mounted { path: destination.path.to_owned(), nofollow: destination.nofollow, opens });
     }
 }

@@ -223,7 +223,7 @@ scenario_exec_detached() {
     : "exec -d runs on by itself"
     start
     must exec -d one sh -c 'echo done >/tmp/mark'
-    wait_for test -e "$ROOTFS/tmp/mark"
+    wait_for 10 test -e "$ROOTFS/tmp/mark"
     cat "$ROOTFS/tmp/mark"
     status exec -d one no-such-command
 }
@@ -337,7 +337,7 @@ scenario_pause() {
     : "a paused container makes no progress; exec into it fails; unpause and it goes on"
     local before after
     must run -d --name one --rootfs "$ROOTFS" sh -c 'while :; do echo x >>/tmp/count; sleep 0.05; done'
-    wait_for test -s "$ROOTFS/tmp/count"
+    wait_for 10 test -s "$ROOTFS/tmp/count"
     must pause one
     states one
     before=$(wc -l <"$ROOTFS/tmp/count")
@@ -370,10 +370,10 @@ scenario_restart() {
     must init one
     states one
     must start one
-    wait_for test -s "$ROOTFS/tmp/begun"
+    wait_for 10 test -s "$ROOTFS/tmp/begun"
     states one
     must restart -t 0 one
-    wait_for eval '(($(wc -l <"$ROOTFS/tmp/begun") == 2))'
+    wait_for 10 eval '(($(wc -l <"$ROOTFS/tmp/begun") == 2))'
     states one
 }
 
@@ -408,7 +408,7 @@ scenario_healthcheck() {
 scenario_top_stats() {
     : "top, and the processes that podman sees"
     must run -d --name one --rootfs "$ROOTFS" sh -c 'sleep 101 & touch /tmp/ready; exec sleep 102'
-    wait_for test -e "$ROOTFS/tmp/ready"
+    wait_for 10 test -e "$ROOTFS/tmp/ready"
     sleep 0.1
     must top one user pid args | sort
 }
@@ -861,7 +861,7 @@ scenario_pid_host() {
 scenario_pid_host_kill() {
     : "--pid=host: stop and rm take every process of the container with it"
     must run -d --name one --pid host --rootfs "$ROOTFS" sh -c "sleep $UNIQUE & touch /tmp/ready; exec sleep $UNIQUE"
-    wait_for test -e "$ROOTFS/tmp/ready"
+    wait_for 10 test -e "$ROOTFS/tmp/ready"
     sleep 0.1
     echo "running: $(processes_with "$UNIQUE")"
     must rm -f -t 0 one
@@ -940,7 +940,7 @@ start_trapping() {
     rm -f "$ROOTFS/tmp/ready"
     must run -d --name one "$@" --rootfs "$ROOTFS" \
         sh -c "trap 'exit $code' $signal; touch /tmp/ready; while :; do sleep 0.05; done"
-    wait_for test -e "$ROOTFS/tmp/ready"
+    wait_for 10 test -e "$ROOTFS/tmp/ready"
 }
 
 # With mapped users, container root must own the root file system to make mount points in it.

@@ -104,7 +104,7 @@ FILE
 # The three share a volume and no network: no bridge is asked of the machine.
 compose_says() {
     inside reader -- await redis-cli -s /var/lib/redis/sock get word
-    wait_for logged reader 'reader is done'
+    wait_for 30 logged reader 'reader is done'
     logs web | grep says
     inside db -- ps -o user= -p 1
 }

@@ -1,6 +1,12 @@
 # What came of a workload under the two runtimes, compared: sourced by tests/workloads/run, never run.
 # shellcheck shell=bash
 
+ACCEPTED_LIST=$HERE/accepted
+
+facts_of() {
+    echo "$WORK/$1/$2/.facts"
+}
+
 row() {
     printf '%-22s %-8s %-8s %s\n' "$@"
 }
@@ -8,38 +14,6 @@ row() {
 # outcome LANE WORKLOAD: ok or refused.
 outcome() {
     if [[ -s $WORK/$1/$2/.refused ]]; then echo refused; else echo ok; fi
-}
-
-# Lines that stand on one side only, with - (reference) or + (runtime) before them.
-differing_lines() {
-    diff -U 0 "$WORK/reference/$1/.facts" "$WORK/runtime/$1/.facts" | grep -E '^[-+]' | grep -v -E '^(---|\+\+\+) ' || true
-}
-
-# unaccepted WORKLOAD: those of its differing lines that no entry of the list covers; reasons used go to $WORK/reasons.
-unaccepted() {
-    local lines name where engine pattern reason
-    lines=$(differing_lines "$1")
-    : >"$WORK/reasons"
-    while IFS=$'\x1f' read -r name where engine pattern reason; do
-        # shellcheck disable=SC2053 # globs on purpose
-        [[ $1 == $name && $(basename "$RUNTIME") == $where && $ENGINE == $engine ]] || continue
-        if grep -q -E -e "^$pattern" <<<"$lines"; then
-            echo "$reason" >>"$WORK/reasons"
-            lines=$(grep -v -E -e "^$pattern" <<<"$lines" || true)
-        fi
-    done < <(accepted_entries)
-    printf '%s' "$lines"
-}
-
-accepted_entries() {
-    # A separator that no expression contains.
-    grep -v -E '^(#|$)' "$HERE/accepted" | sed -E 's/ +\| +/\x1f/g' || true
-}
-
-check_accepted() {
-    local bad
-    bad=$(accepted_entries | awk -F '\x1f' 'NF != 5 || $5 == ""')
-    [[ -z $bad ]] || die "tests/workloads/accepted: five fields and a reason, please: $bad"
 }
 
 # first_error FILE: the first line that looks like an error, for a table.
@@ -53,7 +27,7 @@ judge() {
     ours=$(outcome runtime "$1")
     theirs=$(outcome reference "$1")
     reason=$(cat "$WORK"/{runtime,reference}/"$1"/.skip 2>/dev/null | head -1) || true
-    left=$(unaccepted "$1")
+    left=$(unaccepted "$1" "$ENGINE")
     if [[ -n $reason ]]; then
         SKIPPED=$((SKIPPED + 1))
         judged "$1" - - skipped "skipped: $reason"
@@ -61,6 +35,7 @@ judge() {
         FAILED+=("$1")
         judged "$1" "$ours" "$theirs" differs "${RED}DIFFERS${PLAIN}"
         show_difference "$1"
+        first_error "$WORK/runtime/$1/.log" | sed "s/^/        $(basename "$RUNTIME"): /"
     elif [[ -s $WORK/reasons ]]; then
         ACCEPTED=$((ACCEPTED + 1))
         judged "$1" "$ours" "$theirs" accepted "accepted: $(sort -u "$WORK/reasons" | paste -sd ';')"
@@ -86,12 +61,6 @@ refusal() {
     local words
     words=$(first_error "$WORK/reference/$1/.log")
     echo "${words:-$(head -1 "$WORK/reference/$1/.refused" | cut -c 1-100)}"
-}
-
-show_difference() {
-    diff -U 1 --label "$REFERENCE" --label "$RUNTIME" "$WORK/reference/$1/.facts" "$WORK/runtime/$1/.facts" |
-        head -60 | cut -c 1-240 | sed 's/^/        /' || true
-    first_error "$WORK/runtime/$1/.log" | sed "s/^/        $(basename "$RUNTIME"): /"
 }
 
 # things_left: what the runtimes left once the engine had removed every container: cgroups, mounts, states.

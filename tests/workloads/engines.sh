@@ -241,7 +241,8 @@ try_inside() {
     NUMBER=$((${NUMBER:-0} + 1))
     split "${@:2}"
     if [[ $ENGINE == ctr ]]; then
-        ctr task exec --exec-id "x$NUMBER" "${OPTIONS[@]}" "$(full "$name")" "${COMMAND[@]}"
+        # Each part of a pipeline has a count of its own, and what `head` cuts off leaves its ID behind.
+        ctr task exec --exec-id "x$BASHPID-$NUMBER" "${OPTIONS[@]}" "$(full "$name")" "${COMMAND[@]}"
     else
         cli exec "${OPTIONS[@]}" "$(full "$name")" "${COMMAND[@]}"
     fi
@@ -268,7 +269,7 @@ finish() {
 # ended NAME: waits until it has, and says the exit status. Ctr tells nobody that of a task in the background.
 ended() {
     if [[ $ENGINE == ctr ]]; then
-        wait_for ctr_stopped "$1"
+        wait_for 30 ctr_stopped "$1"
         ctr task delete "$(full "$1")" >/dev/null && echo "$1 ended"
     else
         echo "$1 ended with $(cli wait "$(full "$1")")"
@@ -306,17 +307,6 @@ refused() {
 skip() {
     echo "$*" >"$SCRATCH/.skip"
     exit 0
-}
-
-# wait_for COMMAND...: until it succeeds, half a minute at most.
-wait_for() {
-    local try
-    for ((try = 0; try < 300; try++)); do
-        "$@" && return
-        sleep 0.1
-    done
-    echo "never came: $*"
-    return 1
 }
 
 # What this lane's containers of this workload are, whatever state they are in.

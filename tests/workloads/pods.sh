@@ -26,7 +26,7 @@ spec:
     volumeMounts: [{name: shared, mountPath: /shared}]
 FILE
     cli play kube --quiet "$SCRATCH/pod.yaml" >&2 || refused $? "play kube"
-    wait_for logged pod-reader written
+    wait_for 30 logged pod-reader written
     inside pod-reader -- sh -c 'echo $WORD; id -u; cat /proc/1/comm'
     inside pod-writer -- sh -c 'id -u; hostname | grep -c .'
     logs pod-writer

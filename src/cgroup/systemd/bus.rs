@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::address::dial;
 use super::message::{Kind, Message};
+use super::other_manager;
 use super::wire::Value;
 use crate::error::{Error, Result};
 
@@ -17,9 +18,6 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The longest line of an authentication.
 const LINE: usize = 4096;
-
-/// What to do without it, for whoever chose it.
-const ANOTHER: &str = "tandem's `--cgroup-manager cgroupfs` does without systemd; an engine has a setting for its cgroup manager or driver";
 
 const BUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -82,7 +80,7 @@ impl Bus {
             }
         }
         let error = failure.unwrap_or_else(|| Error::system("no address of a bus is known"));
-        Err(error.context("connect to systemd").advise(ANOTHER))
+        Err(error.context("connect to systemd").advise(other_manager("does without systemd")))
     }
 
     fn open(address: &str) -> Result<Bus> {
@@ -256,7 +254,8 @@ mod tests {
     fn a_missing_bus_is_told_with_what_to_do() {
         let error = Bus::connect(&["unix:path=/nonexistent/bus".into(), "tcp:x".into()]).unwrap_err().to_string();
         let why = "connect to systemd: `unix:path=/nonexistent/bus`: there is no such socket";
-        assert_eq!(error, format!("{why} ({ANOTHER})"));
+        let what = other_manager("does without systemd");
+        assert_eq!(error, format!("{why} ({what})"));
     }
 
     /// The other end of a connection: authenticates, then answers each call with what `answer` makes of it.

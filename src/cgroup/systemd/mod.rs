@@ -31,6 +31,11 @@ use crate::error::{Error, Result, member};
 
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 
+/// What the other cgroup manager does, and who chooses it: the user or an engine.
+fn other_manager(does: &str) -> String {
+    format!("tandem's `--cgroup-manager cgroupfs` {does}; an engine has a setting for its cgroup manager or driver")
+}
+
 /// The unit to make for a container.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UnitPlan {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::other_manager;
 use crate::error::{Error, Result};
 
 /// UNIT_NAME_MAX of systemd: 256 with the closing nul.
@@ -39,9 +40,7 @@ impl Names {
             [name] if !name.contains('/') => ("", None, name),
             _ => {
                 let error = invalid(&shown, "is not of the form `SLICE:PREFIX:NAME`, as systemd's cgroups need it");
-                return Err(error.advise(
-                    "tandem's `--cgroup-manager cgroupfs` takes a path; an engine has a setting for its cgroup manager or driver",
-                ));
+                return Err(error.advise(other_manager("takes a path")));
             }
         };
         if name.is_empty() {

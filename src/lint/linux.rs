@@ -14,6 +14,7 @@ use crate::cgroup::allows;
 use crate::error::member;
 use crate::plan::devices::{self, NodeKind};
 use crate::plan::findings::Findings;
+use crate::plan::namespaces::joined_at;
 use crate::plan::properties::path_of;
 use crate::plan::resources::{DeviceKind, Resources};
 use crate::plan::seccomp::unknown;
@@ -59,7 +60,7 @@ fn of_root(spec: &Spec) -> Option<Finding> {
 /// Mappings that are made up, and those of no user namespace.
 fn mappings(linux: &Linux) -> Vec<Finding> {
     let namespaces = || linux.namespaces().iter().flatten().filter(|n| n.typ() == LinuxNamespaceType::User);
-    let is_new = namespaces().any(|n| n.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()));
+    let is_new = namespaces().any(|namespace| joined_at(namespace).is_none());
     let lists = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
     let finding = |(property, lines): (&str, &Option<Vec<LinuxIdMapping>>)| {
         let empty = lines.as_ref().is_none_or(Vec::is_empty);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Process, Spec};
 use rustix::io::Errno;
 
+use super::namespaces::joined_at;
 use super::strategy::{MountApi, OVERRIDE};
 use super::user::{IdRange, name_of, range_of};
 use crate::cgroup::Hierarchies;
@@ -154,10 +155,9 @@ fn mount_api(machine_root: bool) -> MountApi {
 /// Whether there is a new user namespace whose mapping is to be made up.
 fn lacks_mappings(spec: &Spec) -> bool {
     let Some(linux) = spec.linux() else { return false };
-    let is_new = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().is_empty());
     let mut namespaces = linux.namespaces().iter().flatten();
     let none = |lines: &Option<Vec<LinuxIdMapping>>| lines.as_ref().is_none_or(Vec::is_empty);
-    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User && is_new(namespace.path()))
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User && joined_at(namespace).is_none())
         && (none(linux.uid_mappings()) || none(linux.gid_mappings()))
 }
 

@@ -1,8 +1,8 @@
 //! Which namespaces are made, which are joined, by whom and in which order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::default_ids;
@@ -241,7 +241,7 @@ fn requested(linux: &Linux, findings: &mut Findings) -> (u32, Vec<Join>) {
             continue;
         }
         seen |= flag;
-        let Some(path) = namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) else {
+        let Some(path) = joined_at(namespace) else {
             new |= flag;
             continue;
         };
@@ -249,9 +249,14 @@ fn requested(linux: &Linux, findings: &mut Findings) -> (u32, Vec<Join>) {
             let why = format!("`{}` is not absolute", path.display());
             findings.add(Error::at(format!("linux.namespaces[{i}].path"), why));
         }
-        joins.push(Join { flag, path: path.clone() });
+        joins.push(Join { flag, path: path.to_owned() });
     }
     (new, joins)
+}
+
+/// Where a namespace is that is joined; None for a new one.
+pub(crate) fn joined_at(namespace: &LinuxNamespace) -> Option<&Path> {
+    namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// The flag of a type of the specification.

@@ -10,8 +10,8 @@ use crate::protocol::event::{About, Recorder};
 /// How a file is opened that may be written to.
 const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR);
 
-/// Changes the owner of those that are pipes, sockets or files to write to; `uid` is the user's as the calling process knows it. The group
-/// stays, as with runc. A device is the host's: its other users would lose it.
+/// Changes the owner of those that are pipes, sockets or files to write to; `uid` is the user's as the calling process knows it.
+/// The group stays, as with runc. A device is the host's: its other users would lose it.
 ///
 /// What can't be given is told in the trace alone: a file system, or an owner who is not mapped, may refuse, and most programs
 /// only write to the streams that they have.

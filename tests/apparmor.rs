@@ -55,6 +55,19 @@ fn confined_by(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/attr/apparmor/current")).unwrap().trim().to_owned()
 }
 
+/// What loads a profile; skips the test where none can be in force.
+macro_rules! parser {
+    () => {{
+        if !is_enabled() {
+            skip!("AppArmor is not enabled in this kernel");
+        }
+        let Some(parser) = PARSERS.into_iter().find(|path| fs::exists(path).unwrap_or(false)) else {
+            skip!("no apparmor_parser on this machine");
+        };
+        parser
+    }};
+}
+
 fn with_profile(case: &mut Case, name: &str) {
     case.alter(|c| {
         c["process"]["apparmorProfile"] = json!(name);
@@ -65,12 +78,7 @@ fn with_profile(case: &mut Case, name: &str) {
 #[test]
 fn a_profile_confines_the_first_process_and_those_of_exec() {
     let mut case = case!("apparmor");
-    if !is_enabled() {
-        skip!("AppArmor is not enabled in this kernel");
-    }
-    let Some(parser) = PARSERS.into_iter().find(|path| fs::exists(path).unwrap_or(false)) else {
-        skip!("no apparmor_parser on this machine");
-    };
+    let parser = parser!();
     let name = format!("tandem-test-{}", std::process::id());
     let other = format!("{name}-other");
     let (_one, _two) = (Profile::load(parser, &name), Profile::load(parser, &other));
@@ -89,12 +97,7 @@ fn a_profile_confines_the_first_process_and_those_of_exec() {
 #[test]
 fn a_process_file_without_a_profile_takes_the_containers() {
     let mut case = case!("apparmor-file");
-    if !is_enabled() {
-        skip!("AppArmor is not enabled in this kernel");
-    }
-    let Some(parser) = PARSERS.into_iter().find(|path| fs::exists(path).unwrap_or(false)) else {
-        skip!("no apparmor_parser on this machine");
-    };
+    let parser = parser!();
     let name = format!("tandem-test-file-{}", std::process::id());
     let _profile = Profile::load(parser, &name);
     let show = ["cat", "/proc/self/attr/apparmor/current"];

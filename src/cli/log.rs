@@ -206,7 +206,8 @@ pub(super) fn done(globals: &Globals) {
     }
 }
 
-/// Tells the error that ends a command, or its payload: one line each. A warning before it may say what else went wrong, so now it is told.
+/// Tells the error that ends a command, or its payload: one line each. A warning before it may say what else went wrong, so
+/// now it is told.
 pub(super) fn fatal(globals: &Globals, error: &Error) {
     if let Some(logger) = LOGGER.get().filter(|logger| !logger.aloud) {
         logger.take_warnings().iter().for_each(|warning| eprintln!("tandem: warn: {warning}"));

@@ -8,17 +8,21 @@ fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan> {
         "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}]},
     });
     change(&mut spec);
-    let choices = Choices {
+    let spec = load::spec_from_text(spec.to_string().as_bytes())?;
+    let host = Host { root: true, initial_userns: true, ..Host::default() };
+    Plan::from_spec(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices())
+}
+
+/// Those of a caller who says nothing.
+fn choices<'a>() -> Choices<'a> {
+    Choices {
         no_pivot: false,
         cgroups: CgroupManager::Cgroupfs,
         tolerance: None,
         trace: false,
         notify: None,
         extras: Extras::default(),
-    };
-    let spec = load::spec_from_text(spec.to_string().as_bytes())?;
-    let host = Host { root: true, initial_userns: true, ..Host::default() };
-    Plan::from_spec(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices)
+    }
 }
 
 #[test]
@@ -227,16 +231,8 @@ fn complaints(json: &serde_json::Value) -> Vec<String> {
         apparmor: true,
         ..Host::default()
     };
-    let choices = Choices {
-        no_pivot: false,
-        cgroups: CgroupManager::Cgroupfs,
-        tolerance: None,
-        trace: false,
-        notify: None,
-        extras: Extras::default(),
-    };
     let mut findings = findings::Findings::default();
-    let plan = Plan::read(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices, &mut findings);
+    let plan = Plan::read(&spec, ContainerId::parse("x").unwrap(), Path::new("/b"), &host, choices(), &mut findings);
     findings.take(plan);
     findings.into_list().iter().map(ToString::to_string).collect()
 }

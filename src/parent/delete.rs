@@ -37,14 +37,11 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
     };
     // A `create` that is still at it is waited for; one that was killed holds no lock. A `start` may wait for a container that
     // was paused: it ends with that.
-    if force
-        && dir.is_locked()?
-        && let Ok(Some(record)) = dir.read_record(&id)
-        && record.complete
-    {
-        end(&record, state.proc())?;
-    }
-    let _lock = match dir.lock() {
+    let end_what_waits = || match dir.read_record(&id) {
+        Ok(Some(record)) if force && record.complete => end(&record, state.proc()),
+        _ => Ok(()),
+    };
+    let _lock = match dir.lock_past(end_what_waits) {
         Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
         lock => lock?,
     };

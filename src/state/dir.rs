@@ -296,13 +296,26 @@ impl ContainerDir {
     /// # Errors
     /// Another command that does not end; [`Kind::NotFound`] if the container is gone by then.
     pub fn lock(&self) -> Result<Lock> {
+        self.lock_past(|| Ok(()))
+    }
+
+    /// The same, past another command that has the lock: `busy` is called once before that is waited for.
+    ///
+    /// # Errors
+    /// As [`ContainerDir::lock`], and those of `busy`.
+    pub(crate) fn lock_past(&self, busy: impl FnOnce() -> Result<()>) -> Result<Lock> {
         const PATIENCE: Duration = Duration::from_secs(10);
         let doing = || format!("lock `{}`", self.path.display());
         let file = self.lock_file()?;
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + PATIENCE;
+        let mut busy = Some(busy);
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if busy.is_some() => {
+                    busy.take().map_or(Ok(()), |busy| busy())?;
+                    deadline = Instant::now() + PATIENCE;
+                }
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
                 Err(Errno::WOULDBLOCK) => {
                     let message = "another command has been at work on the container for 10 s";

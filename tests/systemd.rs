@@ -273,12 +273,27 @@ fn a_name_of_a_slice_makes_a_slice() {
 }
 
 #[test]
+fn a_slice_and_a_name_make_a_scope_of_that_name() {
+    let mut case = scope!("sdshort");
+    let path = format!("machine.slice:{}", case.id);
+    case.alter(|c| c["linux"]["cgroupsPath"] = json!(path));
+    let pid = case.running();
+    let unit = format!("{}.scope", case.id);
+    assert_eq!(own(pid), format!("/machine.slice/{unit}/container"));
+    case.exec(&["true"]).ok();
+    case.stop();
+    case.delete();
+    wait_until("systemd has let go of the unit", || !is_loaded(&unit));
+    case.nothing_left("delete");
+}
+
+#[test]
 fn wrong_paths_and_annotations_are_refused_before_anything_is_made() {
     let mut case = scope!("sdbad");
     let good = case.config["linux"]["cgroupsPath"].clone();
     for (path, why) in [
         ("/a/path", "`/a/path` is not of the form `SLICE:PREFIX:NAME`"),
-        ("a.slice:b", "is not of the form"),
+        ("a.slice:b:c:d", "is not of the form"),
         ("a:b:c", "`a` is no slice"),
         ("a.slice:b:", "has no name"),
         ("a.slice:b:c d", "can't be in the name of a unit"),

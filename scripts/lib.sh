@@ -66,7 +66,7 @@ have() {
 install_missing() {
     local item packages=()
     for item in "$@"; do
-        have "${item%%=*}" || packages+=("${item#*=}")
+        have "${item%%=*}" || [[ " ${packages[*]} " == *" ${item#*=} "* ]] || packages+=("${item#*=}")
     done
     if ((${#packages[@]} == 0)); then
         echo "nothing is missing"

@@ -4,10 +4,11 @@
 workload_sudo_su() {
     : "sudo and su between users: setuid programs, PAM, groups, environment"
     : quick in-ci
-    once -- sh -c 'echo "daemon ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/daemon; chmod 440 /etc/sudoers.d/daemon
+    # One stream: two have no common order, and sudo writes a line in pieces.
+    once -- sh -c 'exec 2>&1; echo "daemon ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/daemon; chmod 440 /etc/sudoers.d/daemon
         usermod --shell /bin/sh daemon
         su daemon -c "id; sudo -n id; sudo -n -u mail id; sudo -n -l | tail -n 1"
-        su - daemon -c "echo \$HOME \$PATH; pwd; ulimit -n"; setpriv --reuid daemon --clear-groups id -u' 2>&1 |
+        su - daemon -c "echo \$HOME \$PATH; pwd; ulimit -n"; setpriv --reuid daemon --clear-groups id -u' |
         grep -v 'unable to resolve host'
 }
 
@@ -25,9 +26,9 @@ workload_file_capabilities() {
 workload_files_of_users() {
     : "chown, chmod, setuid bits, hard links, extended attributes, sparse files, sockets and FIFOs on the root file system"
     : quick in-ci
-    once -- sh -c 'cd /tmp; for u in daemon mail www-data; do install -o $u -g $u -m 640 /dev/null f-$u; done; chmod 4755 f-mail
+    once -- sh -c 'exec 2>&1; cd /tmp; for u in daemon mail www-data; do install -o $u -g $u -m 640 /dev/null f-$u; done; chmod 4755 f-mail
         ln f-mail g; mkfifo p; truncate -s 10G sparse; stat -c "%n %a %U:%G %h %s" f-* g p sparse
-        su -s /bin/sh mail -c "echo x >f-daemon" 2>&1; mknod n c 1 3 && echo y >n && echo null; umask' 2>&1
+        su -s /bin/sh mail -c "echo x >f-daemon"; mknod n c 1 3 && echo y >n && echo null; umask'
     once --tmpfs=/t --user=daemon -- sh -c 'touch /t/a && stat -c %A:%U /t; df --output=fstype /t /dev/shm | tail -n 2'
 }
 

@@ -24,9 +24,9 @@ workload_fuse_inside() {
     : "a FUSE file system mounted in the container, read and written, unmounted"
     : tools podman podman-rootless docker
     [[ -c /dev/fuse ]] || skip "this machine has no /dev/fuse"
-    once --device=/dev/fuse --cap-add=SYS_ADMIN --security-opt=apparmor=unconfined -- sh -c 'mkdir -p /tmp/a /tmp/b; echo deep >/tmp/a/f
+    once --device=/dev/fuse --cap-add=SYS_ADMIN --security-opt=apparmor=unconfined -- sh -c 'exec 2>&1; mkdir -p /tmp/a /tmp/b; echo deep >/tmp/a/f
         bindfs -o ro /tmp/a /tmp/b && cat /tmp/b/f; touch /tmp/b/g 2>&1 | grep -o -i read-only; df --output=fstype /tmp/b | tail -n 1
-        fusermount3 -u /tmp/b || umount /tmp/b; ls /tmp/b | wc -l' 2>&1
+        fusermount3 -u /tmp/b || umount /tmp/b; ls /tmp/b | wc -l'
 }
 
 workload_fuse_beside() {

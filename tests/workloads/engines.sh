@@ -242,7 +242,9 @@ try_inside() {
     split "${@:2}"
     if [[ $ENGINE == ctr ]]; then
         # Each part of a pipeline has a count of its own, and what `head` cuts off leaves its ID behind.
-        ctr task exec --exec-id "x$BASHPID-$NUMBER" "${OPTIONS[@]}" "$(full "$name")" "${COMMAND[@]}"
+        # Ctr may lose what a process wrote that ends before ctr has opened its pipe, whatever the runtime: so none is that quick.
+        ctr task exec --exec-id "x$BASHPID-$NUMBER" "${OPTIONS[@]}" "$(full "$name")" \
+            sh -c '"$@"; code=$?; sleep 0.3; exit $code' sh "${COMMAND[@]}"
     else
         cli exec "${OPTIONS[@]}" "$(full "$name")" "${COMMAND[@]}"
     fi

@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 #
 #   docker_start DIR [NAME=PATH...]   starts both in DIR, which must exist and have a short name: sockets live in it. Each
-#                                     NAME is a runtime, as `docker run --runtime NAME` has it. The first is the default
-#   docker ARG...                     Debian's client, speaking to that daemon
+#                                     NAME is a runtime, as `docker run --runtime NAME` has it. The first is the default,
+#                                     and what BuildKit takes, which looks for `runc` on the daemon's PATH
+#   docker ARG...                     Debian's client, speaking to that daemon; DOCKER_KIT=1 builds by BuildKit
 #   docker_stop                       removes every container, then ends what docker_start started, by process ID
 #   docker_pids                       the daemons and the shims, one a line
 #
@@ -18,7 +19,7 @@ DOCKER_CGROUP=${DOCKER_CGROUP:-tandem-docker-$$}
 
 # An installed client of another maker may stand before Debian's on the PATH.
 docker() {
-    DOCKER_HOST=unix://$DOCKER_DIR/docker.sock DOCKER_CONFIG=$DOCKER_DIR/client DOCKER_BUILDKIT=0 /usr/bin/docker "$@"
+    DOCKER_HOST=unix://$DOCKER_DIR/docker.sock DOCKER_CONFIG=$DOCKER_DIR/client DOCKER_BUILDKIT=${DOCKER_KIT:-0} /usr/bin/docker "$@"
 }
 
 docker_start() {
@@ -40,7 +41,9 @@ TOML
     PATH=$PATH:/usr/sbin:/sbin containerd --config "$DOCKER_DIR/containerd.toml" >"$DOCKER_DIR/containerd.log" 2>&1 </dev/null &
     echo $! >"$DOCKER_DIR/containerd.pid"
     docker_wait containerd test -S "$DOCKER_DIR/containerd.sock" || return
-    PATH=$PATH:/usr/sbin:/sbin dockerd --config-file "$DOCKER_DIR/daemon.json" >"$DOCKER_DIR/dockerd.log" 2>&1 </dev/null &
+    mkdir -p "$DOCKER_DIR/bin"
+    ln -sf "${1#*=}" "$DOCKER_DIR/bin/runc"
+    PATH=$DOCKER_DIR/bin:$PATH:/usr/sbin:/sbin dockerd --config-file "$DOCKER_DIR/daemon.json" >"$DOCKER_DIR/dockerd.log" 2>&1 </dev/null &
     echo $! >"$DOCKER_DIR/dockerd.pid"
     docker_wait dockerd docker_answers
 }

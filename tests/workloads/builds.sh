@@ -53,6 +53,21 @@ write_expected() {
         someone "from the context" given
 }
 
+workload_buildkit() {
+    : "the same file by BuildKit, the one in docker's daemon, which finds its runtime by the name \`runc\`"
+    : quick docker
+    local name=kit-$LANE
+    write_containerfile
+    # The daemon has one of that name on its PATH, the runtime under test: see docker_start.
+    [[ $LANE == runtime ]] || { write_expected && return; }
+    DOCKER_KIT=1 docker build --network none --build-arg WORD=given --no-cache --progress plain --tag "$name" \
+        -f "$SCRATCH/context/Containerfile" "$SCRATCH/context" >"$SCRATCH/.build" 2>&1 || refused $? build
+    cat "$SCRATCH/.build" >&2
+    sed -E 's/^#[0-9]+ [0-9.]+ //' "$SCRATCH/.build" | steps
+    IMAGE=$name once -- sh -c 'id -un; cat /srv/d/copy; echo $SAID'
+    cli rmi --force "$name" >/dev/null
+}
+
 workload_commit() {
     : "commit of a container, its history, export; diff"
     : quick podman podman-rootless docker
@@ -67,6 +82,7 @@ workload_commit() {
     cli rmi --force "committed-$LANE" >/dev/null
 }
 
+# Podman-compose hands no runtime on: podman itself is told (see `compose`).
 write_compose() {
     cat >"$SCRATCH/docker-compose.yml" <<FILE
 version: "2.4"
@@ -114,8 +130,8 @@ logged() {
 }
 
 workload_compose() {
-    : "three services with a volume, by docker-compose: up, exec, logs, down"
-    : quick docker
+    : "three services with a volume, by docker-compose and podman-compose: up, exec, logs, down"
+    : quick podman docker
     write_compose
     compose up -d || refused $? up
     compose_says
@@ -124,5 +140,26 @@ workload_compose() {
 }
 
 compose() {
-    DOCKER_HOST=unix://$DOCKER_DIR/docker.sock docker-compose --project-name "w$LANE" --file "$SCRATCH/docker-compose.yml" "$@" >&2
+    if [[ $ENGINE == docker ]]; then
+        DOCKER_HOST=unix://$DOCKER_DIR/docker.sock docker-compose --project-name "w$LANE" --file "$SCRATCH/docker-compose.yml" "$@" >&2
+    else
+        write_podman >"$SCRATCH/podman"
+        chmod 755 "$SCRATCH/podman"
+        podman-compose --podman-path "$SCRATCH/podman" --project-name "w$LANE" --file "$SCRATCH/docker-compose.yml" "$@" >&2
+    fi
+}
+
+# This lane's podman as a program. Podman-compose asks for its own network beside `network_mode: none`, which podman refuses.
+write_podman() {
+    cat <<FILE
+#!/bin/bash
+while ((\$# > 0)); do
+    case \$1 in
+    --net | --network-alias) shift ;;
+    *) given+=("\$1") ;;
+    esac
+    shift
+done
+exec env CONTAINERS_CONF=$WORK/containers.conf podman ${PODMAN[*]} "\${given[@]}"
+FILE
 }

@@ -33,6 +33,8 @@ runtime_supports_nocgroup = [$names]
 default_ulimits = ["nofile=4096:4096", "nproc=8192:8192"]
 log_driver = "k8s-file"
 netns = "none"
+[network]
+network_config_dir = "$WORK/podman/networks"
 CONF
     printf '{"default": [{"type": "insecureAcceptAnything"}]}\n' >"$WORK/policy.json"
 }

@@ -44,6 +44,28 @@ workload_keep_id() {
     once --userns=keep-id --user=root -- id -u
 }
 
+workload_userns_auto() {
+    : "--userns=auto: IDs that no other container has, as many as asked for, files of the image and of a volume"
+    : quick podman
+    local mine='read -r inner outer size </proc/self/uid_map; echo "$inner $size"; stat -c %U:%G /etc/passwd /dev/null /proc/1; echo told >/dev/stdout; id -un'
+    mkdir -p "$SCRATCH/v" && chmod 777 "$SCRATCH/v"
+    once --userns=auto -- sh -c "$mine"
+    once --userns=auto:size=2048 --user=daemon "--volume=$SCRATCH/v:/v" -- sh -c "$mine; touch /v/f; stat -c %U /v/f"
+    start one --userns=auto:size=1024 -- sleep 1000
+    start two --userns=auto:size=1024 -- sleep 1000
+    inside two --user=daemon -- sh -c 'id -un; touch /etc/x 2>&1 | grep -o denied'
+    [[ $(cat "/proc/$(main_process one)/uid_map") != "$(cat "/proc/$(main_process two)/uid_map")" ]] && echo "no ID is shared"
+    finish one KILL
+    finish two KILL
+    remove one
+    remove two
+}
+
+# Of a container of podman's or docker's, as the host numbers it.
+main_process() {
+    cli inspect --format '{{.State.Pid}}' "$(full "$1")"
+}
+
 workload_quadlet() {
     : "a quadlet: a .container file becomes a service, systemctl starts, tells of and stops it"
     : busybox podman on=systemd
@@ -53,7 +75,7 @@ workload_quadlet() {
 [Container]
 ContainerName=$(full q)
 Rootfs=$WORK/busybox
-Exec=sh -c 'echo quadlet says so; exec sleep 1000'
+Exec=sh -c 'trap "exit 0" TERM; echo quadlet says so; sleep 1000 & wait'
 Network=none
 LogDriver=k8s-file
 GlobalArgs=$(printf '%s ' "${PODMAN[@]}")

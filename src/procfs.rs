@@ -270,6 +270,14 @@ impl Proc {
         Ok(name.to_string_lossy().into_owned())
     }
 
+    /// A further fd of its root.
+    ///
+    /// # Errors
+    /// dup(2)'s.
+    pub(crate) fn directory(&self) -> Result<OwnedFd> {
+        self.root.try_clone().context(|| "duplicate the fd of procfs")
+    }
+
     /// Makes procfs the working directory.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! SELinux, from the outside: whether the kernel has it, and what its refusals mean.
 
+use std::path::Path;
+
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -24,11 +26,11 @@ pub(crate) fn is_enabled(proc: &Proc) -> bool {
 ///
 /// # Errors
 /// What the kernel refuses.
-pub(crate) fn label(path: &str, label: &str) -> Result<()> {
+pub(crate) fn label(path: &Path, label: &str) -> Result<()> {
     match rustix::fs::lsetxattr(path, XATTR, label.as_bytes(), XattrFlags::empty()) {
         Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
         Err(errno) => {
-            Err(Error::call(format!("label `{path}` `{label}`: setxattr `{XATTR}`"), errno)
+            Err(Error::call(format!("label `{}` `{label}`: setxattr `{XATTR}`", path.display()), errno)
                 .advise(advice(errno, label)))
         }
     }

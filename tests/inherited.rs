@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use common::console::ConsoleSocket;
 use common::{look, wait_until};
@@ -203,6 +203,30 @@ fn ignored_children_are_heard_of_all_the_same() {
     case.args(&["sleep", "100000"]);
     case.running();
     assert_eq!(case.call_behind(&wrapper, &["exec", &case.id, "sh", "-c", "exit 9"]).code(), 9);
+}
+
+#[test]
+fn a_working_directory_that_the_caller_may_not_use_is_in_nobodys_way() {
+    let mut case = case!("cwd");
+    tandem_only!("--cgroup-manager disabled");
+    // Root may make a cgroup by CAP_DAC_OVERRIDE alone.
+    case.globals.push("--cgroup-manager=disabled".into());
+    case.alter(|c| drop(c["linux"].as_object_mut().unwrap().remove("resources")));
+    let closed = case.path("closed");
+    fs::create_dir(&closed).unwrap();
+    std::os::unix::fs::chown(&closed, Some(12345), Some(12345)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    // As an ordinary user is there, or a confined runtime where SELinux enforces its policy.
+    let wrapper = ["env", "-C", &case.text("closed"), "setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+    for host in [None, Some(100_000)] {
+        host.map_or_else(|| (), |host| case.alter(|c| common::bundle::user_namespace(c, host)));
+        case.create_behind(&wrapper, &[]).ok();
+        case.call_behind(&wrapper, &["start", &case.id]).ok();
+        case.wait_payload(case.pid());
+        case.call_behind(&wrapper, &["exec", &case.id, "true"]).ok();
+        case.stop();
+        case.call_behind(&wrapper, &["delete", &case.id]).ok();
+    }
 }
 
 #[test]

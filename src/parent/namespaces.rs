@@ -142,12 +142,14 @@ struct WayBack {
 
 impl WayBack {
     fn remember(proc: &Proc) -> Result<WayBack> {
-        let open = |path: &str| {
-            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            fd.context(|| format!("open `{path}`"))
-        };
+        let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let namespace = proc.open_namespace("self", "mnt")?;
-        Ok(WayBack { namespace, root: open("/")?, cwd: open(".")?, taken: false })
+        let cwd = match open(".") {
+            // No relative path meant anything there, and in procfs none makes a file by mistake.
+            Err(Errno::ACCESS) => proc.directory()?,
+            cwd => cwd.context(|| "open the working directory")?,
+        };
+        Ok(WayBack { namespace, root: open("/").context(|| "open `/`")?, cwd, taken: false })
     }
 
     fn take(mut self) -> Result<()> {

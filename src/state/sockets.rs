@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -11,6 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::dir::ContainerDir;
 use crate::error::{Context, Error, Result};
+use crate::procfs::Proc;
 use crate::selinux;
 
 const SOCKET: &str = "start.sock";
@@ -83,11 +85,13 @@ impl ContainerDir {
         self.inside(NOTIFY_SOCKET, |address| {
             rustix::net::bind(&socket, address).context(|| "bind")?;
             // Before the service starts, so that none finds it closed.
-            rustix::fs::chmod(NOTIFY_SOCKET, Mode::from_raw_mode(0o777)).context(|| "chmod")?;
-            let label = |path| label.map_or(Ok(()), |label| selinux::label(path, label));
-            label(NOTIFY).and_then(|()| label(NOTIFY_SOCKET))
+            rustix::fs::chmodat(&self.fd, NOTIFY_SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty())
+                .context(|| "chmod")
         })
         .context(doing)?;
+        for name in [NOTIFY, NOTIFY_SOCKET] {
+            label.map_or(Ok(()), |label| selinux::label(&self.path.join(name), label)).context(doing)?;
+        }
         Ok(socket)
     }
 
@@ -107,11 +111,18 @@ pub(crate) fn in_directory(
     name: &OsStr,
     call: impl FnOnce(&SocketAddrUnix) -> Result<()>,
 ) -> Result<()> {
-    let address = SocketAddrUnix::new(name).context(|| format!("address of `{}`", name.display()))?;
-    let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let back = back.context(|| "open the working directory")?;
+    let address = |path: &OsStr| SocketAddrUnix::new(path).context(|| format!("address of `{}`", name.display()));
+    let back = match rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        // No way would lead back to a working directory that this process may not use: another user's, or what SELinux's
+        // policy keeps from a confined domain.
+        Err(Errno::ACCESS) => {
+            let path = Path::new("/proc").join(Proc::path_of(directory)).join(name);
+            return call(&address(path.as_os_str())?);
+        }
+        back => back.context(|| "open the working directory")?,
+    };
     rustix::process::fchdir(directory).context(|| "fchdir to the socket's directory")?;
-    let called = call(&address);
+    let called = address(name).and_then(|address| call(&address));
     rustix::process::fchdir(&back).context(|| "go back to the working directory")?;
     called
 }

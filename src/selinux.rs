@@ -29,10 +29,8 @@ pub(crate) fn is_enabled(proc: &Proc) -> bool {
 pub(crate) fn label(path: &Path, label: &str) -> Result<()> {
     match rustix::fs::lsetxattr(path, XATTR, label.as_bytes(), XattrFlags::empty()) {
         Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(errno) => {
-            Err(Error::call(format!("label `{}` `{label}`: setxattr `{XATTR}`", path.display()), errno)
-                .advise(advice(errno, label)))
-        }
+        Err(errno) => Err(Error::call(format!("label `{}` `{label}`: setxattr `{XATTR}`", path.display()), errno)
+            .advise(advice(errno, label))),
     }
 }
 

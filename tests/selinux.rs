@@ -21,7 +21,8 @@ use serde_json::json;
 const ENFORCE: &str = "/sys/fs/selinux/enforce";
 const FILES: &str = "system_u:object_r:container_file_t:s0:c17,c512";
 const PROCESS: &str = "system_u:system_r:container_t:s0:c17,c512";
-const ENGINE: &str = "system_u:system_r:container_engine_t:s0";
+/// The policy's domains of engines, which runtimes run in too.
+const DOMAINS: [&str; 2] = ["container_engine_t", "podman_t"];
 const STRATEGIES: [&str; 3] = ["namespace", "pivot", "mount"];
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -339,17 +340,17 @@ fn a_container_does_its_work_where_the_policy_is_enforced() {
     let runtime = Installed::new("enforced");
     label_tree(&case.path(""), "system_u:object_r:container_file_t:s0");
     label_tree(&case.rootfs(), FILES);
-    for strategy in STRATEGIES {
+    for (strategy, domain) in STRATEGIES.into_iter().flat_map(|way| DOMAINS.map(|domain| (way, domain))) {
         // In place of the case's own binary, and not in the directory of the tests, which has no label.
         let engine = format!(
-            "shift; cd /; export TANDEM_MOUNT_STRATEGY={strategy}; exec runcon {ENGINE} {} \"$@\"",
+            "shift; export TANDEM_MOUNT_STRATEGY={strategy}; exec runcon system_u:system_r:{domain}:s0 {} \"$@\"",
             runtime.0.display()
         );
         let wrapper = ["sh", "-c", &engine, "sh"];
         let enforced = Enforced::set();
         case.create_behind(&wrapper, &[]).ok();
         case.call_behind(&wrapper, &["start", &case.id]).ok();
-        assert_eq!(result(&case), "done\n", "{strategy}");
+        assert_eq!(result(&case), "done\n", "{strategy}, {domain}");
         assert_eq!(process_label(case.pid()), PROCESS);
         drop(enforced);
         case.stop();
@@ -366,7 +367,7 @@ fn a_confined_runtime_knows_that_there_is_selinux() {
     }
     tandem_only!("doctor");
     let (runtime, _enforced) = (Installed::new("confined"), Enforced::set());
-    for domain in ["container_engine_t", "podman_t"] {
+    for domain in DOMAINS {
         let label = format!("system_u:system_r:{domain}:s0");
         let out = Command::new("runcon").arg(&label).arg(&runtime.0).arg("doctor").output().expect("runcon");
         let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));

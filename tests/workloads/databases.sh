@@ -52,7 +52,7 @@ sql() {
 workload_mariadb() {
     : "mariadb: its tables made as its user, asynchronous I/O, queries over the socket, shutdown"
     : services
-    start db --user=mysql -- sh -c 'mariadb-install-db --datadir=/tmp/data --auth-root-authentication-method=normal --skip-test-db >/tmp/log 2>&1
+    start db --user=mysql -- sh -c 'mariadb-install-db --datadir=/tmp/data --auth-root-authentication-method=normal --skip-test-db >/tmp/log 2>&1 || cat /tmp/log
         exec mariadbd --datadir=/tmp/data --socket=/tmp/sock --pid-file=/tmp/pid --innodb-buffer-pool-size=16M'
     inside db --user=mysql -- await mariadb --socket=/tmp/sock --user=root -e 'select 6 * 7 as answer'
     inside db --user=mysql -- mariadb --socket=/tmp/sock --user=root -e '

@@ -34,7 +34,7 @@ workload_files_of_users() {
 
 # What systemd needs to run, and to be asked.
 systemd_says() {
-    inside box -- sh -c 'systemctl is-system-running --wait >/dev/null 2>&1 || await sh -c "systemctl is-system-running --wait"'
+    inside box -- sh -c 'systemctl is-system-running --wait >/dev/null 2>&1 || await sh -c "systemctl is-system-running --wait" >/dev/null'
     inside box -- systemctl is-system-running
     inside box -- systemctl --failed --no-legend --plain
     inside box -- systemctl show --property=Virtualization --property=ControlGroup --property=SystemState

@@ -79,7 +79,8 @@ workload_apache_root() {
     : "apache as root, its workers as www-data, logging to /dev/stdout and /dev/stderr; graceful reload and end"
     : services
     start web --env=APACHE_ULIMIT_MAX_FILES=true -- sh -c 'ln -sf /dev/stdout /var/log/apache2/access.log; ln -sf /dev/stderr /var/log/apache2/error.log
-        ln -sf /dev/stdout /var/log/apache2/other_vhosts_access.log; mkdir -p /run/lock; exec apache2ctl -DFOREGROUND'
+        ln -sf /dev/stdout /var/log/apache2/other_vhosts_access.log; mkdir -p /run/lock/apache2 /run/apache2
+        . /etc/apache2/envvars; exec apache2 -DFOREGROUND'
     inside web -- await get 80/ | head -n 1
     inside web -- ps -o user:12= -C apache2 | sort -u
     inside web -- apache2ctl -k graceful 2>/dev/null

@@ -192,7 +192,8 @@ fn merge_env(mut env: Vec<String>, more: &[String]) -> Vec<String> {
     env
 }
 
-/// As crun and runc do: into all sets but the inheritable one, and into the ambient one where that is possible.
+/// Into the bounding, effective and permitted sets alone: what is inheritable or ambient, programs that are executed later have
+/// too, which nobody has asked for (CVE-2022-29162).
 fn add_capabilities(sets: Option<&LinuxCapabilities>, names: &[String]) -> Result<LinuxCapabilities> {
     // The crate's default is not empty.
     let mut sets = sets.cloned().unwrap_or_else(|| {
@@ -210,10 +211,6 @@ fn add_capabilities(sets: Option<&LinuxCapabilities>, names: &[String]) -> Resul
     let with = |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&more).copied().collect());
     let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
-    if sets.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
-        let (inheritable, ambient) = (with(sets.inheritable()), with(sets.ambient()));
-        sets.set_inheritable(inheritable).set_ambient(ambient);
-    }
     Ok(sets)
 }
 
@@ -232,6 +229,11 @@ mod tests {
         let sets = add_capabilities(None, &["cap_sys_admin".into(), "KILL".into()]).unwrap();
         assert_eq!(sets.effective().as_ref().unwrap().len(), 2);
         assert!(sets.ambient().is_none());
+        let mut own = sets.clone();
+        own.set_inheritable(sets.permitted().clone());
+        let more = add_capabilities(Some(&own), &["CHOWN".into()]).unwrap();
+        assert_eq!(more.permitted().as_ref().unwrap().len(), 3);
+        assert_eq!((more.inheritable(), more.ambient()), (own.inheritable(), own.ambient()));
         assert!(add_capabilities(None, &["CAP_NONE_SUCH".into()]).is_err());
     }
 }

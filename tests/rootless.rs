@@ -255,6 +255,16 @@ fn its_generated_configuration_runs() {
     });
     assert_eq!(case.run().ok().out(), "0\nof-a-user\n");
     case.nothing_left("run");
+    // All of the host's /sys is read-only, the control groups below it too. (The one place is a mask.)
+    case.alter(|c| c["process"]["args"] = json!(SLEEP));
+    let pid = case.running();
+    let table = look::mounts(pid);
+    let sys: Vec<_> =
+        table.iter().filter(|m| Path::new(&m.point).starts_with("/sys") && m.point != "/sys/firmware").collect();
+    assert!(sys.iter().any(|m| m.point.starts_with("/sys/fs/cgroup")), "{sys:?}");
+    for mount in sys {
+        assert!(["ro", "nosuid", "noexec", "nodev"].iter().all(|option| mount.has(option)), "{mount:?}");
+    }
 }
 
 #[test]

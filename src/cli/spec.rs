@@ -99,8 +99,10 @@ fn rootless() -> Value {
 fn for_user(mount: &Value) -> Option<Value> {
     let mut mount = mount.clone();
     match mount["destination"].as_str() {
+        // `ro` alone would leave the control groups below it writable, and a process of the caller's outside the container could be
+        // killed through them (CVE-2023-25809).
         Some("/sys") => Some(json!({"destination": "/sys", "type": "none", "source": "/sys",
-                        "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]})),
+                        "options": ["rbind", "rnosuid", "rnoexec", "rnodev", "rro"]})),
         Some("/sys/fs/cgroup") => None,
         Some("/dev/pts") => {
             mount["options"].as_array_mut()?.retain(|option| option != "gid=5");

@@ -293,7 +293,8 @@ fn what_is_legal_and_hardly_meant_is_a_warning() {
     let user = json!([{"type": "user"}, {"type": "mount"}, {"type": "uts"}, {"type": "pid"}]);
     /// What is set, and the path of the warning.
     type Change<'a> = (&'a [(&'a str, Value)], &'a str);
-    let changes: [Change<'_>; 28] = [
+    let sys = |options: Value| json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": options});
+    let changes: [Change<'_>; 30] = [
         (&[("/process/args", json!(["nonesuch"]))], "process.args[0]"),
         (&[("/process/args", json!(["/etc/plain"]))], "process.args[0]"),
         (&[("/process/cwd", json!("/etc/plain"))], "process.cwd"),
@@ -356,6 +357,9 @@ fn what_is_legal_and_hardly_meant_is_a_warning() {
             "process.user.uid",
         ),
         (&[("/process/noNewPrivilages", json!(true))], "process.noNewPrivilages"),
+        // The host's control groups stay writable: only what is said with an `r` is about what is below.
+        (&[("/mounts/5", sys(json!(["rbind", "ro", "rnosuid"])))], "mounts[5].options"),
+        (&[("/mounts/5", sys(json!(["rbind", "rro", "ro", "rrw", "ro"])))], "mounts[5].options"),
     ];
     for (set, path) in changes {
         case.alter(|c| {
@@ -373,6 +377,34 @@ fn what_is_legal_and_hardly_meant_is_a_warning() {
         assert_eq!((paths(&findings, "error"), code), (vec![], 0), "{set:?}");
         assert_eq!(lint(&case, &["--strict"]).1, 1, "{set:?}");
     }
+}
+
+#[test]
+fn control_groups_that_are_out_of_reach_are_no_finding() {
+    tandem_only!("lint");
+    let mut case = case!("lintcgroup");
+    let mut told = |source: &str, options: &[&str], change: &dyn Fn(&mut Value)| {
+        case.alter(|c| {
+            c["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/sys");
+            common::bundle::mount(c, "/host", "bind", source, options);
+            c["linux"]["maskedPaths"] = json!([]);
+            c["linux"]["readonlyPaths"] = json!([]);
+            change(c);
+        });
+        let (findings, _) = lint(&case, &[]);
+        case.alter(|c| {
+            c["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/host"))
+        });
+        findings.iter().any(|finding| finding["message"].as_str().unwrap().contains("control groups"))
+    };
+    assert!(told("/sys", &["rbind", "ro"], &|_| ()));
+    assert!(told("/sys/fs", &["rbind", "ro"], &|_| ()), "the tree that they are in, wherever it is shown");
+    assert!(!told("/sys", &["rbind", "rro"], &|_| ()));
+    assert!(!told("/sys", &["bind", "ro"], &|_| ()), "what is below is not there");
+    assert!(!told("/tmp", &["rbind", "ro"], &|_| ()));
+    assert!(!told("/sys", &["rbind", "ro"], &|c| c["linux"]["maskedPaths"] = json!(["/host/fs"])));
+    let cover = |c: &mut Value| common::bundle::mount(c, "/host/fs/cgroup", "tmpfs", "tmpfs", &[]);
+    assert!(!told("/sys", &["rbind", "ro"], &cover));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! when the container is created.
 
 mod absent;
+mod control_groups;
 mod known;
 mod linux;
 mod mended;

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::process::has_namespace;
 use super::rootfs::{View, bind_source, is_bind};
-use super::{Finding, Subject, mount_options};
+use super::{Finding, Subject, control_groups, mount_options};
 use crate::plan::mounts::{destination, for_user_namespaces};
 
 pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
@@ -18,6 +18,7 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
         .map(|mount| (destination(mount.destination(), "").unwrap_or_default(), mount))
         .collect();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let cgroups = control_groups::places();
     let mut findings = vec![];
     for (i, (at, mount)) in mounts.iter().enumerate().filter(|(_, (at, _))| !at.as_os_str().is_empty()) {
         findings.extend(relative(i, mount));
@@ -26,6 +27,8 @@ pub(super) fn warnings(subject: &Subject<'_>, view: &View) -> Vec<Finding> {
         findings.extend(source(i, mount, subject.bundle));
         findings.extend(of_no_kernel(i, mount, &filesystems));
         findings.extend(of_the_host(i, mount, spec));
+        let (this, later) = ((i, at.as_path(), *mount), &mounts[i + 1..]);
+        findings.extend(control_groups::left_writable(this, later, &cgroups, (spec, subject.bundle)));
         findings.extend(of_no_user_namespace(i, mount, spec));
         findings.extend(not_to_be_made(i, at, &mounts[..i], view));
     }

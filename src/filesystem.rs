@@ -34,6 +34,29 @@ pub(crate) fn make(fs: &Filesystem, attrs: Attrs) -> Result<OwnedFd> {
     finish(context.as_fd(), fs, attrs)
 }
 
+/// Makes a detached proc of another pid namespace than this process's.
+///
+/// # Errors
+/// As [`make`].
+pub(crate) fn make_proc(fs: &Filesystem, attrs: Attrs, pid_namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let context =
+        proc_of(pid_namespace).context(|| format!("make a {} of the pid namespace that is joined", fs.fstype))?;
+    finish(context.as_fd(), fs, attrs)
+}
+
+/// A context for a proc of a pid namespace. Since Linux 6.18 it can be told which. Before, a process of that namespace must
+/// open it.
+pub(crate) fn proc_of(pid_namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let context = open("proc").context(|| "fsopen `proc`")?;
+    match rustix::mount::fsconfig_set_fd(&context, "pidns", pid_namespace) {
+        Ok(()) => return Ok(context),
+        Err(Errno::INVAL) => {}
+        Err(errno) => return Err(Error::call("fsconfig `pidns`", errno)),
+    }
+    drop(context);
+    crate::kernel::sys::fsopen::proc_of(pid_namespace).context(|| "fsopen `proc` in that pid namespace")
+}
+
 /// A context for an instance: proc and sysfs show the namespaces of the process that opens it.
 ///
 /// # Errors

@@ -140,6 +140,7 @@ pub(crate) mod mount {
 
     deeds! { ::rustix::mount;
         fn fsconfig_create[F: AsFd](context: F) [];
+        fn fsconfig_set_fd[K: Arg, F: AsFd, G: AsFd](context: F, key: K, fd: G) [shown(&key)];
         fn fsconfig_set_flag[K: Arg, F: AsFd](context: F, key: K) [shown(&key)];
         fn fsconfig_set_string[K: Arg, V: Arg, F: AsFd](context: F, key: K, value: V) [shown(&key)];
         fn fsmount[F: AsFd](context: F, flags: FsMountFlags, attrs: MountAttrFlags) [] -> OwnedFd = world::directory();
@@ -341,6 +342,18 @@ pub(crate) mod sys {
         }
     }
 
+    pub(crate) mod fsopen {
+        use std::os::fd::{BorrowedFd, OwnedFd};
+
+        use ::rustix::io::Errno;
+
+        use super::super::super::world;
+
+        deeds! { crate::sys::fsopen;
+            fn proc_of[](namespace: BorrowedFd<'_>) [] -> OwnedFd = world::directory();
+        }
+    }
+
     pub(crate) mod stdio {
         pub(crate) use crate::sys::stdio::is_null;
 
@@ -364,6 +377,8 @@ pub(crate) mod sys {
         deeds! { crate::sys::exec;
             fn cloexec_from[](first: RawFd) [first.to_string()];
             fn set_cloexec[](fd: RawFd, on: bool) [fd.to_string()];
+            fn close_range[](first: RawFd, last: RawFd) [format!("{first} to {last}")];
+            fn close[](fd: RawFd) [fd.to_string()];
         }
 
         pub(crate) fn reset_signals() {

@@ -8,7 +8,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
-use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::filesystem;
@@ -30,7 +29,7 @@ pub(super) fn make(fs: &Filesystem, attrs: Attrs, pid: i32, proc: &Proc) -> Resu
     };
     let namespace = owned(pid, of, proc)?;
     let context = match of {
-        "pid" => proc_of(&namespace, proc),
+        "pid" => filesystem::proc_of(namespace.as_fd()),
         _ => sysfs_of(&namespace, proc),
     };
     let context = context.context(|| format!("make a {} of the container's {of} namespace", fs.fstype))?;
@@ -51,20 +50,6 @@ fn owned(pid: i32, name: &str, proc: &Proc) -> Result<OwnedFd> {
         true => Ok(namespace),
         false => Err(Error::system(format!("the container's user namespace does not own its {name} namespace"))),
     }
-}
-
-/// Since Linux 6.18 a proc can be told its pid namespace. Before, a process of that namespace must open it.
-fn proc_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
-    let context = filesystem::open("proc").context(|| "fsopen `proc`")?;
-    match rustix::mount::fsconfig_set_fd(&context, "pidns", namespace) {
-        Ok(()) => return Ok(context),
-        Err(Errno::INVAL) => {}
-        Err(errno) => return Err(Error::call("fsconfig `pidns`", errno)),
-    }
-    drop(context);
-    inside(namespace, flag::PID, proc, || {
-        sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace")
-    })
 }
 
 fn sysfs_of(namespace: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {

@@ -71,7 +71,7 @@ fn try_add(state: &StateRoot, id: &str, added: Vec<Mount>, recorder: &mut Record
     for ((mount, tree), fs) in plan.mounts.iter().zip(opened).zip(filesystems) {
         let tree = match (tree, fs) {
             (Some(tree), _) => tree,
-            (None, Some(fs)) => make(&fs, mount.attrs, there.has(flag::PID)).context(|| on(mount))?,
+            (None, Some(fs)) => make(&fs, mount.attrs, there.get(flag::PID)).context(|| on(mount))?,
             (None, None) => return Err(Error::system("it is neither a tree nor a file system").context(on(mount))),
         };
         trees.push((mount, tree));
@@ -129,14 +129,14 @@ impl Namespaces {
         Ok(Namespaces { open, root })
     }
 
-    fn has(&self, wanted: u32) -> bool {
-        self.open.iter().any(|(flag, _)| *flag == wanted)
+    fn get(&self, wanted: u32) -> Option<&OwnedFd> {
+        self.open.iter().find(|(flag, _)| *flag == wanted).map(|(_, fd)| fd)
     }
 
-    fn join(&self, wanted: u32) -> Result<()> {
-        let Some((flag, fd)) = self.open.iter().find(|(flag, _)| *flag == wanted) else { return Ok(()) };
-        let joined = nix::sched::setns(fd, CloneFlags::from_bits_retain(*flag as i32));
-        joined.context(|| format!("setns to the container's {} namespace", proc_name(*flag)))
+    fn join(&self, flag: u32) -> Result<()> {
+        let Some(fd) = self.get(flag) else { return Ok(()) };
+        let joined = nix::sched::setns(fd, CloneFlags::from_bits_retain(flag as i32));
+        joined.context(|| format!("setns to the container's {} namespace", proc_name(flag)))
     }
 
     /// From here on this process is out of reach of what it meets: not dumpable, it can't be traced (prctl(2)).
@@ -151,7 +151,7 @@ impl Namespaces {
     /// Of the container's user namespace, so that what is made is its.
     fn become_root(&self) -> Result<()> {
         rustix::process::umask(rustix::fs::Mode::empty());
-        if !self.has(flag::USER) {
+        if self.get(flag::USER).is_none() {
             return Ok(());
         }
         let (uid, gid) = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
@@ -164,9 +164,9 @@ impl Namespaces {
         nix::unistd::setresuid(uid, uid, uid).context(|| "setresuid to the container's root")
     }
 
-    /// Those that new file systems show.
+    /// Those that new file systems show. No process of ours enters the pid namespace: the container could look at it.
     fn enter_others(&self) -> Result<()> {
-        [flag::PID, flag::NET, flag::IPC, flag::CGROUP].into_iter().try_for_each(|flag| self.join(flag))
+        [flag::NET, flag::IPC, flag::CGROUP].into_iter().try_for_each(|flag| self.join(flag))
     }
 
     fn enter_mounts(&self) -> Result<()> {
@@ -188,7 +188,7 @@ fn mapped(
     };
     let (tree, by) = match (slot.and_then(|slot| sources.get(slot as usize)), fs) {
         (Some(Source::Path { idmapped: Some(by), .. }), _) => (open_source(mount, sources)?, by),
-        (Some(Source::Instance { idmapped: Some(by), .. }), Some(fs)) => (Some(make(fs, mount.attrs, false)?), by),
+        (Some(Source::Instance { idmapped: Some(by), .. }), Some(fs)) => (Some(make(fs, mount.attrs, None)?), by),
         _ => return Ok(None),
     };
     tree.as_ref().map_or(Ok(()), |tree| map(tree.as_fd(), by))?;
@@ -212,18 +212,15 @@ fn with_mode(mount: &MountPlan, there: &Namespaces) -> Result<Option<Filesystem>
     Ok(Some(with_mode.unwrap_or_else(|| fs.clone())))
 }
 
-fn make(fs: &Filesystem, attrs: Attrs, other_pids: bool) -> Result<OwnedFd> {
+fn make(fs: &Filesystem, attrs: Attrs, pid_namespace: Option<&OwnedFd>) -> Result<OwnedFd> {
     // What is filled first is made read-only when it is.
     let sealed = if fs.tmpcopyup { attr::RDONLY } else { 0 };
     let attrs = Attrs { set: attrs.set & !sealed, ..attrs };
     if let Some(why) = filesystem::unfit_for_fsconfig(fs) {
         return Err(Error::config(why));
     }
-    if fs.fstype != "proc" || !other_pids {
-        return filesystem::make(fs, attrs);
+    match pid_namespace.filter(|_| fs.fstype == "proc") {
+        Some(shown) => filesystem::make_proc(fs, attrs, shown.as_fd()),
+        None => filesystem::make(fs, attrs),
     }
-    // It shows the pid namespace of the process that opens it, which joining one does not change.
-    let context =
-        crate::sys::fsopen::proc_of_children().context(|| "fsopen `proc` in the container's pid namespace")?;
-    filesystem::finish(context.as_fd(), fs, attrs)
 }

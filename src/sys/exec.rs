@@ -26,6 +26,28 @@ pub fn set_cloexec(fd: RawFd, on: bool) -> Result<(), Errno> {
     check(ret.into()).map(drop)
 }
 
+/// Closes the fds from `first` to `last` (`close_range(2)`, Linux 5.9). For those that were inherited: none of them may have an
+/// owner in this process.
+///
+/// # Errors
+/// ENOSYS on an older kernel: the caller goes through `/proc/self/fd` then.
+pub fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    // SAFETY: the call takes integers. Closing a number that has an owner would let that close another's: the caller is told
+    // not to.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    check(ret).map(drop)
+}
+
+/// Closes one fd number, which need not be open. As for [`close_range`], it may have no owner in this process.
+///
+/// # Errors
+/// EBADF for a number that is not open.
+pub fn close(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: as above.
+    let ret = unsafe { libc::close(fd) };
+    check(ret.into()).map(drop)
+}
+
 /// Gives every signal its default disposition and unblocks all: conmon starts us with SIGPIPE ignored, and an ignored
 /// signal stays ignored over exec (signal(7)).
 pub fn reset_signals() {

@@ -100,10 +100,10 @@ impl Child {
     /// The image has handed over to another process, which [`super::handover::Origin`] has checked.
     pub(super) fn handed_over(&mut self, pid: i32) -> Result<()> {
         // It has nothing left to do but to exit, and one that does not must not hold this command.
-        kill(self.spawned.pid);
-        reap(self.spawned.pid)?;
-        self.pid = pid;
-        Ok(())
+        kill(self.pid);
+        // Once it is reaped its number may be another's.
+        let first = std::mem::replace(&mut self.pid, pid);
+        reap(first)
     }
 
     /// Lets it live on by itself.
@@ -212,13 +212,10 @@ impl Drop for Child {
         }
         let since = journal::now();
         kill(self.pid);
-        kill(self.spawned.pid);
-        // The second was collected when it handed over.
-        let gone = if self.pid == self.spawned.pid { Ok(()) } else { reap(self.spawned.pid) };
-        for result in [reap(self.pid), gone] {
-            if let Err(e) = result.or_else(|e| if e.errno() == Some(Errno::CHILD) { Ok(()) } else { Err(e) }) {
-                log::warn!("{e}");
-            }
+        if let Err(e) = reap(self.pid)
+            && e.errno() != Some(Errno::CHILD)
+        {
+            log::warn!("{e}");
         }
         journal::step("kill", since, || About::object(format!("pid {}", self.pid)).by("SIGKILL, waitpid"));
     }

@@ -18,7 +18,7 @@ use crate::plan::seccomp::FilterPlan;
 use crate::plan::strategy::MountApi;
 use crate::plan::{CgroupManager, ChildPlan, Choices, Plan, load};
 use crate::protocol::sequence::{Direction, Sequence};
-use crate::protocol::{Shape, ToChild, ToParent, codec};
+use crate::protocol::{Forks, Shape, ToChild, ToParent, codec};
 use crate::replay;
 use crate::state::Record;
 
@@ -155,7 +155,11 @@ pub fn parent_session(data: &[u8]) {
     let shape = Shape {
         joins: bit(0),
         late_userns: bit(1),
-        forks: bit(2),
+        forks: match (bit(2), bit(12)) {
+            (false, _) => Forks::Never,
+            (true, false) => Forks::First,
+            (true, true) => Forks::Last,
+        },
         sources: bit(3),
         stage: bit(4),
         hooks: bit(5),

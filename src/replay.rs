@@ -17,7 +17,7 @@ use crate::protocol::event::{Recorder, Side};
 use crate::protocol::message::Wire;
 use crate::protocol::recording::{FdKind, Frame, Recording, borrowed};
 use crate::protocol::sequence::{Direction, Sequence};
-use crate::protocol::{ChildSession, Kind, ParentSession, ToChild, ToParent};
+use crate::protocol::{ChildSession, Forks, Kind, ParentSession, ToChild, ToParent};
 
 /// Is shown each frame before it is sent, with its number.
 pub type Watch<'a> = dyn FnMut(usize, &Frame) -> Result<()> + 'a;
@@ -210,7 +210,7 @@ pub fn seeds(recording: &Recording) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let flags = [
             s.joins,
             s.late_userns,
-            s.forks,
+            s.forks != Forks::Never,
             s.sources,
             s.stage,
             s.hooks,
@@ -219,6 +219,9 @@ pub fn seeds(recording: &Recording) -> Result<Vec<(&'static str, Vec<u8>)>> {
             stderr,
             s.filter,
             s.listener,
+            // Of who calls `start`.
+            false,
+            s.forks == Forks::Last,
         ];
         bits |= flags.iter().enumerate().fold(0, |bits, (i, on)| bits | u16::from(*on) << i);
     }

@@ -149,6 +149,50 @@ fn exec_without_capabilities_has_no_inheritable_or_ambient_ones() {
 }
 
 #[test]
+fn a_capability_that_is_added_is_not_inherited() {
+    let mut case = case!("execaddcap");
+    // As engines wrote it before CVE-2022-24769, and people still do.
+    case.alter(|c| c["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]));
+    case.running();
+    let sets = |more: &[&str]| {
+        let args = [&["exec"], more, &[&*case.id, "grep", "^Cap", "/proc/self/status"]].concat();
+        let text = case.call(&args).ok().out();
+        let mask = |name: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        ["CapInh:", "CapAmb:", "CapPrm:", "CapEff:", "CapBnd:"].map(mask)
+    };
+    let ([inheritable, ambient, ..], more) = (sets(&[]), sets(&["--cap", "CAP_SYS_TIME"]));
+    assert_eq!(inheritable, 1 << 5, "CAP_KILL");
+    assert_eq!(more[..2], [inheritable, ambient]);
+    assert!(more[2..].iter().all(|set| set & 1 << 25 != 0), "CAP_SYS_TIME is had: {more:x?}");
+}
+
+#[test]
+fn without_a_mount_namespace_it_is_in_the_containers_root() {
+    let mut case = case!("execchroot");
+    tandem_only!("the root of a further process without a mount namespace");
+    fs::write(case.rootfs().join("etc/whose"), "the container's\n").unwrap();
+    case.alter(|c| {
+        common::bundle::without_namespace(c, "mount");
+        c["mounts"] = json!([]);
+    });
+    let init = case.running();
+    let (outcome, pid) = exec_detached(&case, &process(&["sleep", "100000"]), &[]);
+    outcome.ok();
+    let pid = pid.expect("pid file");
+    case.wait_payload(pid);
+    for link in ["root", "cwd"] {
+        let link = |pid: u32| fs::read_link(format!("/proc/{pid}/{link}")).unwrap();
+        assert_eq!(link(pid), link(init));
+    }
+    assert_eq!(look::namespace(pid, "pid"), look::namespace(init, "pid"));
+    assert_eq!(case.exec(&["cat", "/etc/whose"]).ok().out(), "the container's\n");
+}
+
+#[test]
 fn flags_stand_for_what_process_json_says() {
     let case = case!("execflags");
     case.running();

@@ -11,6 +11,10 @@ use crate::plan::process::{CapabilityPlan, capability_names as names};
 
 /// CAP_SYS_ADMIN, which seccomp(2) wants where `no_new_privs` is not set.
 pub(super) const SYS_ADMIN: u64 = CapabilitySet::SYS_ADMIN.bits();
+/// CAP_SYS_NICE, which a realtime policy wants.
+pub(super) const SYS_NICE: u64 = CapabilitySet::SYS_NICE.bits();
+/// CAP_SYS_RESOURCE, with which a limit of processes is none.
+pub(super) const SYS_RESOURCE: u64 = CapabilitySet::SYS_RESOURCE.bits();
 
 /// Takes all but these out of the bounding set.
 pub(super) fn limit_bounding(keep: u64) -> Result<()> {
@@ -55,4 +59,16 @@ pub(super) fn apply(plan: &CapabilityPlan, extra: u64) -> Result<CapabilitySet> 
     }
     let asked = plan.effective | plan.permitted | plan.inheritable | plan.ambient;
     Ok(CapabilitySet::from_bits_retain(asked & !own))
+}
+
+/// Gives up what [`apply`] has left beside the plan's, but `extra`.
+pub(super) fn give_up_all_but(plan: &CapabilityPlan, extra: u64) -> Result<()> {
+    let now = capabilities(None).context(|| "capget")?;
+    let set = |of: CapabilitySet, bits: u64| CapabilitySet::from_bits_retain(of.bits() & bits);
+    let sets = CapabilitySets {
+        effective: set(now.effective, plan.effective | extra),
+        permitted: set(now.permitted, plan.permitted | plan.effective | extra),
+        inheritable: now.inheritable,
+    };
+    set_capabilities(None, sets).context(|| "capset")
 }

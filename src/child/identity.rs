@@ -9,7 +9,6 @@ use crate::kernel::rustix::fs::{Access, FileType, Mode, OFlags};
 use crate::kernel::rustix::io::Errno;
 use crate::kernel::rustix::process::{Gid, Uid};
 
-use super::terminal::Terminal;
 use super::{ChildSession, capabilities};
 use crate::error::{Context, Error, Result, in_lower_case};
 use crate::kernel::sys;
@@ -38,26 +37,50 @@ pub(super) struct Start {
     pub(super) filter: Option<Vec<u8>>,
 }
 
-/// Changes everything about this process that says whose it is.
+impl Start {
+    /// Tells the payload which process its listening sockets are for: the one that becomes it.
+    pub(super) fn named(mut self, process: &ProcessPlan) -> Result<Start> {
+        if process.listen_fds > 0 {
+            let pid = rustix::process::getpid().as_raw_nonzero();
+            self.env.push(c_string(format!("LISTEN_PID={pid}").as_bytes())?);
+        }
+        Ok(self)
+    }
+}
+
+/// The rights beyond the payload's that loading its filter takes.
+///
+/// Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, which is loaded last so that it need not allow what is
+/// done before. What exec gives the payload does not depend on this: its permitted set comes from the bounding, inheritable and
+/// ambient sets alone (capabilities(7), "Transformation of capabilities during execve").
+pub(super) fn for_filter(plan: &ChildPlan) -> u64 {
+    if plan.shape.filter && !plan.process.no_new_privileges { capabilities::SYS_ADMIN } else { 0 }
+}
+
+/// The same of a process that is yet to be born, and to have its threads and its scheduling: few that could be of use to others.
+pub(super) fn for_birth(plan: &ChildPlan) -> u64 {
+    let ours = &plan.process;
+    let unlimited = if ours.rlimits.is_empty() && !plan.shape.listener { 0 } else { capabilities::SYS_RESOURCE };
+    let scheduled = if ours.scheduler.is_some() { capabilities::SYS_NICE } else { 0 };
+    for_filter(plan) | unlimited | scheduled
+}
+
+/// Changes everything about this process that says whose it is, but its session. Of the rights beyond the payload's `extra`
+/// stay.
 pub(super) fn become_user(
     session: &mut ChildSession,
     plan: &ChildPlan,
-    terminal: Option<Terminal>,
     filter: Option<Vec<u8>>,
+    extra: u64,
 ) -> Result<Start> {
     let ours = &plan.process;
     if let Some(persona) = ours.personality {
         sys::process::set_personality(persona).context(|| "personality")?;
     }
-    own_session(terminal)?;
     // Tried with all rights first, for a directory that only root may enter, then as the user.
     let entered = enter(&ours.cwd);
     capabilities::limit_bounding(ours.capabilities.bounding)?;
     change_ids(session, &ours.user)?;
-    // Without no_new_privs the kernel wants CAP_SYS_ADMIN for a filter, which is loaded last so that it need not allow
-    // what is done before. What exec gives the payload does not depend on this: its permitted set comes from the
-    // bounding, inheritable and ambient sets alone (capabilities(7), "Transformation of capabilities during execve").
-    let extra = if filter.is_some() && !ours.no_new_privileges { capabilities::SYS_ADMIN } else { 0 };
     let lacking = capabilities::apply(&ours.capabilities, extra)?;
     if !lacking.is_empty() {
         session.recorder.fallback("capabilities", || {
@@ -98,14 +121,17 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::config("an argument has a NUL byte"))
 }
 
-/// A session of its own, with the terminal as its controlling one and as the three standard fds.
-fn own_session(terminal: Option<Terminal>) -> Result<()> {
+/// A session of its own, with the terminal, which is the three standard fds, as its controlling one.
+pub(super) fn own_session(terminal: bool) -> Result<()> {
     match rustix::process::setsid() {
         // A leader already: a new process of a container that shares the runtime's pid namespace never is.
         Ok(_) | Err(Errno::PERM) => {}
         Err(errno) => return Err(Error::call("setsid", errno)),
     }
-    terminal.map_or(Ok(()), Terminal::make_standard)
+    if terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).context(|| "make it the controlling terminal")?;
+    }
+    Ok(())
 }
 
 fn enter(cwd: &str) -> Result<()> {
@@ -163,9 +189,6 @@ fn environment(process: &ProcessPlan) -> Vec<String> {
     env.retain(|e| e != "HOME=");
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", home(process.user.uid).unwrap_or_else(|| "/".into())));
-    }
-    if process.listen_fds > 0 {
-        env.push(format!("LISTEN_PID={}", rustix::process::getpid().as_raw_nonzero()));
     }
     env
 }

@@ -38,10 +38,12 @@ use crate::protocol::channel::Channel;
 use crate::protocol::event::{Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ChildSession;
-use crate::protocol::{Kind, Said};
+use crate::protocol::{Forks, Kind, Said};
 pub(crate) use attach::Places;
 pub(crate) use filesystem::with_mode_of_covered;
 pub(crate) use identity::DEFAULT_PATH;
+use identity::Start;
+use namespaces::Entered;
 use readonly::Readonly;
 use slots::Slots;
 use start::Last;
@@ -86,31 +88,69 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
         session.recorder.turn_on(ahead_from_the_first(&plan));
     }
     session.recorder.doing("namespaces");
-    let (proc, output) = namespaces::enter(session, &plan)?;
+    let entered = namespaces::enter(session, &plan)?;
     let terminal = match &plan.container {
-        Some(container) => build(session, &plan, container, &proc, &output)?,
+        Some(container) => build(session, &plan, container, &entered)?,
         None => terminal::for_exec(session, &plan.process)?,
     };
     session.recorder.doing("process");
-    let messenger = plan.shape.listener.then(listener::messenger).transpose()?;
+    let last = plan.shape.forks == Forks::Last;
+    // Threads are not forked with their process.
+    let messenger = || plan.shape.listener.then(listener::messenger).transpose();
+    let early = if last { None } else { messenger()? };
     process::leave_callers_cpus(&plan, &mut session.recorder);
-    process::apply(&plan.process, &proc)?;
+    process::apply(&plan.process, &entered.proc)?;
     if plan.process.gives_stdio {
         crate::stdio::give_to(plan.process.user.uid, &mut session.recorder);
     }
-    process::close_other_fds(plan.process.preserve_fds, &proc)?;
+    let has_terminal = terminal.is_some();
+    terminal.map_or(Ok(()), terminal::Terminal::make_standard)?;
+    let Entered { proc, output, pid_namespace } = entered;
     let own_pid = if plan.container.is_some() { proc.own_pid()? } else { 0 };
     // The image's files are looked at next, and the rights to guard it given up: no way to the host's procfs is left, not as
     // the working directory either, where mount(2) was called.
     rustix::process::chdir("/").context(|| "chdir to `/`")?;
-    drop(proc);
+    let (start, own_pid, messenger) = if last {
+        namespaces::set_for_children(pid_namespace)?;
+        let (start, own_pid) = be_born(session, &plan, proc, &output)?;
+        (start, own_pid, messenger()?)
+    } else {
+        process::schedule(&plan.process)?;
+        process::close_other_fds(plan.process.preserve_fds, &proc)?;
+        drop(proc);
+        (become_user(session, &plan, identity::for_filter(&plan))?, own_pid, early)
+    };
     session.recorder.doing("user");
-    let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
-    let start = identity::become_user(session, &plan, terminal, filter)?;
+    identity::own_session(has_terminal)?;
+    if last {
+        process::schedule(&plan.process)?;
+        capabilities::give_up_all_but(&plan.process.capabilities, identity::for_filter(&plan))?;
+    }
+    let start = start.named(&plan.process)?;
     // From here on the end of the socket, not of the parent process, is what ends a child nobody waits for.
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
     session.say(Said::Ready)?;
     start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
+}
+
+/// Takes the filter, and gives up what the payload is not to have.
+fn become_user(session: &mut ChildSession, plan: &ChildPlan, extra: u64) -> Result<Start> {
+    session.recorder.doing("user");
+    let filter = plan.shape.filter.then(|| session.receive_filter()).transpose()?;
+    identity::become_user(session, plan, filter, extra)
+}
+
+/// Goes on in the pid namespace that is entered last, with nothing left to do that takes the host's files, or rights that
+/// others there could use.
+fn be_born(session: &mut ChildSession, plan: &ChildPlan, proc: Proc, output: &Output) -> Result<(Start, i32)> {
+    let kept: Vec<_> = output.fds().into_iter().chain([session.socket()]).collect();
+    process::close_inherited(plan.process.preserve_fds, &kept, &proc)?;
+    let threads = proc.own_threads()?;
+    drop(proc);
+    let start = become_user(session, plan, identity::for_birth(plan))?;
+    session.recorder.doing("namespaces");
+    let own_pid = namespaces::be_born(session, plan, threads)?;
+    Ok((start, own_pid))
 }
 
 /// Builds the container around this process: mounts, devices, root, what the root hides.
@@ -118,8 +158,7 @@ fn build(
     session: &mut ChildSession,
     plan: &ChildPlan,
     container: &ContainerPlan,
-    proc: &Proc,
-    output: &Output,
+    Entered { proc, output, pid_namespace }: &Entered,
 ) -> Result<Option<terminal::Terminal>> {
     let mut slots = Slots::default();
     session.recorder.doing("rootfs");
@@ -131,6 +170,7 @@ fn build(
         slots: &mut slots,
         root: &root,
         proc,
+        pid_namespace: pid_namespace.as_ref(),
         readonly: Readonly::default(),
         label: container.mount_label.as_deref(),
     };

@@ -50,6 +50,8 @@ pub(super) struct Mounter<'a> {
     pub(super) slots: &'a mut Slots,
     pub(super) root: &'a Root,
     pub(super) proc: &'a Proc,
+    /// One that this process will enter last: what a proc shows.
+    pub(super) pid_namespace: Option<&'a OwnedFd>,
     pub(super) readonly: Readonly,
     /// The SELinux label of what is made beside the mounts that the configuration names.
     pub(super) label: Option<&'a str>,
@@ -293,10 +295,16 @@ impl Mounter<'_> {
 
     /// Makes a detached instance, or says why only mount(2) can make it.
     fn make(&self, fs: &Filesystem, attrs: Attrs) -> Result<Made> {
-        if let Some(why) = self.only_by_path(fs) {
-            return Ok(Made::ByPath(why));
+        match (self.only_by_path(fs), self.pid_namespace.filter(|_| fs.fstype == "proc")) {
+            (Some(why), Some(_)) => {
+                let why = why.unwrap_or_else(|| "the kernel lacks fsopen".into());
+                Err(Error::system(format!("a proc of a pid namespace that is joined needs fsopen(2): {why}")))
+            }
+            (Some(why), None) => Ok(Made::ByPath(why)),
+            (None, Some(shown)) => crate::filesystem::make_proc(fs, attrs, shown.as_fd()).map(Made::Detached),
+            (None, None) => crate::filesystem::make(fs, attrs).map(Made::Detached),
         }
-        crate::filesystem::make(fs, attrs).map(Made::Detached).map_err(|e| self.explain(fs, e))
+        .map_err(|e| self.explain(fs, e))
     }
 
     /// Whether only mount(2) can make it; why, unless the whole strategy is so.

@@ -1,4 +1,11 @@
 //! Joins and makes the namespaces that the clone did not.
+//!
+//! A pid namespace that others are in already is entered last of all. Who is in it sees each process that is born there, and
+//! with CAP_SYS_PTRACE, where no user namespace lies between, may look at all that it holds and act in its name: its root, its
+//! fds, its memory, its rights. So until then this process is outside, and the one that it forks into it has the container's
+//! root, the payload's user, rights and fds, and of the runtime the sync socket and the sealed image alone.
+
+use std::os::fd::OwnedFd;
 
 use crate::kernel::nix::sched::CloneFlags;
 use crate::kernel::rustix::process::Signal;
@@ -11,15 +18,27 @@ use crate::kernel::sys::clone::{Forked, fork_sibling};
 use crate::plan::ChildPlan;
 use crate::plan::namespaces::flag;
 use crate::procfs::Proc;
-use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
+use crate::protocol::message::AS_ROOT;
+use crate::protocol::{Forks, Kind, ProtocolError, ToChild, ToParent};
 
-/// Enters all of them, but a mount namespace that is entered with the root. On return this process is the one that becomes
-/// the payload, and has the procfs that the parent trusts.
-pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Proc, Output)> {
+/// What this process has once it is in its namespaces.
+pub(super) struct Entered {
+    /// The procfs that the parent trusts.
+    pub(super) proc: Proc,
+    /// What hooks write to.
+    pub(super) output: Output,
+    /// The pid namespace that is entered last, if that one came by itself.
+    pub(super) pid_namespace: Option<OwnedFd>,
+}
+
+/// Enters all of them, but a mount namespace that is entered with the root, and a pid namespace that is entered last
+/// ([`be_born`]).
+pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<Entered> {
     let since = session.recorder.now();
     let ours = &plan.namespaces;
+    let mut pid_namespace = None;
     if plan.shape.joins {
-        join(session)?;
+        pid_namespace = join(session, plan)?;
         if session.recorder.is_on() && ours.unshare & flag::TIME == 0 {
             // A time namespace that was joined has its clock at once, one that is made only the next process.
             session.recorder.turn_on(ours.ahead_us());
@@ -53,7 +72,7 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
         proc.write_self("timens_offsets", &offsets.text)?;
         set_dumpable(false)?;
     }
-    if ours.fork {
+    if ours.forks == Forks::First {
         fork(session, proc.own_threads()?)?;
     }
     if session.recorder.is_on() {
@@ -65,7 +84,26 @@ pub(super) fn enter(session: &mut ChildSession, plan: &ChildPlan) -> Result<(Pro
     }
     session.recorder.step("namespaces", since, || describe(plan));
     session.send(ToParent::NamespacesReady, &[])?;
-    Ok((proc, output))
+    Ok(Entered { proc, output, pid_namespace })
+}
+
+/// Has children be born in the pid namespace that is entered last. From here on this process must have none but the one.
+pub(super) fn set_for_children(pid_namespace: Option<OwnedFd>) -> Result<()> {
+    let set = |namespace: OwnedFd| nix::sched::setns(&namespace, CloneFlags::CLONE_NEWPID);
+    pid_namespace.map_or(Ok(()), set).context(|| "setns to the pid namespace that is joined")
+}
+
+/// Goes on in a new process, in the pid namespace that is entered last. Returns the number that the parent knows it by.
+pub(super) fn be_born(session: &mut ChildSession, plan: &ChildPlan, threads: usize) -> Result<i32> {
+    let since = session.recorder.now();
+    // What has changed this process's rights may have undone it: fs.suid_dumpable of proc_sys_fs(5).
+    set_dumpable(false)?;
+    let pid = fork(session, threads)?;
+    if session.recorder.is_on() {
+        session.recorder.turn_on(plan.namespaces.ahead_us());
+    }
+    session.recorder.step("pid namespace", since, || "entered by a new process, which has nothing of the host's");
+    Ok(pid)
 }
 
 fn set_dumpable(on: bool) -> Result<()> {
@@ -80,21 +118,37 @@ fn describe(plan: &ChildPlan) -> String {
         0 => String::new(),
         flags => format!("unshare {}", crate::plan::namespaces::names(flags)),
     };
-    let forked = if ours.fork { ", fork" } else { "" };
+    let forked = if ours.forks == Forks::First { ", fork" } else { "" };
     format!("{made}{forked}").trim_start_matches(", ").to_owned()
 }
 
-fn join(session: &mut ChildSession) -> Result<()> {
+/// Joins what was sent. A pid namespace that is entered last is given back, if it came by itself: what this process forks
+/// until then must not be born there.
+fn join(session: &mut ChildSession, plan: &ChildPlan) -> Result<Option<OwnedFd>> {
     let (message, fds) = session.expect(Kind::Namespaces)?;
     let ToChild::Namespaces { flags } = message else {
-        return Ok(());
+        return Ok(None);
     };
-    for (fd, flags) in fds.iter().zip(flags) {
-        let doing = || format!("setns to namespaces {flags:#x}");
-        let set = CloneFlags::from_bits_retain(flags as i32);
-        nix::sched::setns(fd, set).context(doing)?;
+    let mut last = None;
+    for (fd, flags) in fds.into_iter().zip(flags) {
+        match flags {
+            AS_ROOT if plan.container.is_none() => change_root(fd)?,
+            AS_ROOT => return Err(ProtocolError::Inconsistent("a root for who builds one".into()).into()),
+            // With a user namespace of its own this process will have no right to any more.
+            flag::PID if plan.shape.forks == Forks::Last && !plan.namespaces.late_userns => last = Some(fd),
+            _ => {
+                let set = CloneFlags::from_bits_retain(flags as i32);
+                nix::sched::setns(fd, set).context(|| format!("setns to namespaces {flags:#x}"))?;
+            }
+        }
     }
-    Ok(())
+    Ok(last)
+}
+
+/// To that of a container without a mount namespace.
+fn change_root(to: OwnedFd) -> Result<()> {
+    rustix::process::fchdir(&to).context(|| "fchdir to the container's root")?;
+    rustix::process::chroot(".").context(|| "chroot to the container's root")
 }
 
 fn unshare(flags: u32) -> Result<()> {
@@ -123,13 +177,17 @@ fn become_root(keep_groups: bool) -> Result<()> {
     }
 }
 
-/// A pid or time namespace holds only processes born into it: goes on in a new process, which the parent waits for.
-fn fork(session: &mut ChildSession, threads: usize) -> Result<()> {
+/// A pid or time namespace holds only processes born into it: goes on in a new process, which the parent waits for. Returns
+/// the number that the parent knows it by.
+fn fork(session: &mut ChildSession, threads: usize) -> Result<i32> {
     // The new process must not speak before the old one has named it.
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (named, naming) = pipe().context(|| "pipe")?;
     match fork_sibling(threads).context(|| "clone into the pid namespace")? {
         Forked::Parent(pid) => {
+            // First: once it has named it, this process may be killed at any moment.
+            let told = rustix::io::retry_on_intr(|| rustix::io::write(&naming, &pid.to_ne_bytes()));
+            told.context(|| "tell the new process its number")?;
             session.send(ToParent::Forked { pid }, &[])?;
             std::process::exit(0);
         }
@@ -137,9 +195,13 @@ fn fork(session: &mut ChildSession, threads: usize) -> Result<()> {
             drop(naming);
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
                 .context(|| "set the parent-death signal")?;
-            let end = rustix::io::retry_on_intr(|| rustix::io::read(&named, &mut [0u8; 1]));
-            end.context(|| "wait for the process that forked")?;
-            session.was_sent(Kind::Forked)
+            let mut pid = [0u8; 4];
+            let doing = || "wait for the process that forked";
+            rustix::io::retry_on_intr(|| rustix::io::read(&named, &mut pid)).context(doing)?;
+            // Its end.
+            rustix::io::retry_on_intr(|| rustix::io::read(&named, &mut [0u8; 1])).context(doing)?;
+            session.was_sent(Kind::Forked)?;
+            Ok(i32::from_ne_bytes(pid))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Properties of the process that need rights it is about to lose.
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::kernel::rustix::io::Errno;
 
@@ -12,7 +13,7 @@ use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
 use crate::selinux;
 
-/// Sets what is set before the user changes. A session of its own comes with the terminal.
+/// Sets what is set before the user changes, and what a process that is forked has too.
 pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     if let Some(name) = &process.keyring {
         // A key has the label of who makes it: the payload's, not the runtime's, or the payload may not use it. It holds until
@@ -29,26 +30,6 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
                 Some(Errno::PERM) => e.advise(above_own(limit)),
                 _ => e,
             })?;
-    }
-    if let Some(s) = &process.scheduler {
-        let attr = sys::process::SchedAttr {
-            policy: s.policy,
-            flags: s.flags,
-            nice: s.nice,
-            priority: s.priority,
-            runtime: s.runtime,
-            deadline: s.deadline,
-            period: s.period,
-            ..Default::default()
-        };
-        sys::process::set_scheduler(attr).context(|| "sched_setattr").map_err(|e| match e.errno() {
-            // The kernel has one errno for both.
-            Some(Errno::PERM) if s.is_realtime() => e.advise(
-                "a realtime policy needs CAP_SYS_NICE on the host and, in a cgroup v1 with the cpu controller, \
-                 `linux.resources.cpu.realtimeRuntime`",
-            ),
-            _ => e,
-        })?;
     }
     if let Some((class, level)) = process.io_priority {
         sys::process::set_io_priority(class, level).context(|| "ioprio_set")?;
@@ -75,6 +56,31 @@ pub(super) fn apply(process: &ProcessPlan, proc: &Proc) -> Result<()> {
     }
     if let Some(label) = &process.selinux {
         set_label("attr/exec", label, proc).context(|| format!("apply the SELinux label `{label}`"))?;
+    }
+    Ok(())
+}
+
+/// Sets what a process that is forked might not have, or could not be forked with; sched(7).
+pub(super) fn schedule(process: &ProcessPlan) -> Result<()> {
+    if let Some(s) = &process.scheduler {
+        let attr = sys::process::SchedAttr {
+            policy: s.policy,
+            flags: s.flags,
+            nice: s.nice,
+            priority: s.priority,
+            runtime: s.runtime,
+            deadline: s.deadline,
+            period: s.period,
+            ..Default::default()
+        };
+        sys::process::set_scheduler(attr).context(|| "sched_setattr").map_err(|e| match e.errno() {
+            // The kernel has one errno for both.
+            Some(Errno::PERM) if s.is_realtime() => e.advise(
+                "a realtime policy needs CAP_SYS_NICE on the host and, in a cgroup v1 with the cpu controller, \
+                 `linux.resources.cpu.realtimeRuntime`",
+            ),
+            _ => e,
+        })?;
     }
     Ok(())
 }
@@ -124,9 +130,14 @@ fn new_keyring(name: &str) -> Result<()> {
     }
 }
 
+/// The lowest fd that the engine does not pass.
+fn first_other(preserved: u32) -> i32 {
+    i32::try_from(preserved).unwrap_or(i32::MAX).saturating_add(3)
+}
+
 /// Leaves open over exec what the engine passed, and nothing else.
 pub(super) fn close_other_fds(preserved: u32, proc: &Proc) -> Result<()> {
-    let first = i32::try_from(preserved).unwrap_or(i32::MAX).saturating_add(3);
+    let first = first_other(preserved);
     match sys::exec::cloexec_from(first) {
         Ok(()) => Ok(()),
         Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
@@ -141,4 +152,33 @@ pub(super) fn close_other_fds(preserved: u32, proc: &Proc) -> Result<()> {
         }
         Err(errno) => Err(Error::call("close_range", errno)),
     }
+}
+
+/// Closes what this process was born with and the engine did not pass: a new process would have it too, and show it. Only where
+/// this process itself holds no fds but those that are kept.
+pub(super) fn close_inherited(preserved: u32, kept: &[BorrowedFd<'_>], proc: &Proc) -> Result<()> {
+    let first = first_other(preserved);
+    let own = proc.as_fd();
+    let mut kept: Vec<i32> = kept.iter().chain([&own]).map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.iter().copied().chain([i32::MAX]) {
+        match if from < fd { sys::exec::close_range(from, fd - 1) } else { Ok(()) } {
+            Ok(()) => from = fd.saturating_add(1),
+            Err(Errno::NOSYS | Errno::PERM) => return close_each(first, &kept, proc),
+            Err(errno) => return Err(Error::call("close_range", errno)),
+        }
+    }
+    Ok(())
+}
+
+fn close_each(first: i32, kept: &[i32], proc: &Proc) -> Result<()> {
+    for fd in proc.own_fds()?.into_iter().filter(|fd| *fd >= first && !kept.contains(fd)) {
+        match sys::exec::close(fd) {
+            // The directory that was read.
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(errno) => return Err(Error::call(format!("close fd {fd}"), errno)),
+        }
+    }
+    Ok(())
 }

@@ -100,9 +100,8 @@ fn bind_console(root: &Root, slave: &OwnedFd, proc: &Proc) -> Result<()> {
 }
 
 impl Terminal {
-    /// Makes it the controlling terminal and standard input, output and error.
+    /// Makes it standard input, output and error.
     pub(super) fn make_standard(self) -> Result<()> {
-        rustix::process::ioctl_tiocsctty(&self.slave).context(|| "make it the controlling terminal")?;
         rustix::stdio::dup2_stdin(&self.slave).context(|| "dup2 the terminal on standard input")?;
         rustix::stdio::dup2_stdout(&self.slave).context(|| "dup2 the terminal on standard output")?;
         rustix::stdio::dup2_stderr(&self.slave).context(|| "dup2 the terminal on standard error")

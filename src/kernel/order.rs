@@ -3,11 +3,12 @@
 use super::world::Deed;
 use crate::protocol::Kind;
 
-/// Before [`Kind::Begin`] a child may only enter namespaces, and let its parent at its procfs files.
-const BEFORE_BEGIN: [&str; 3] = ["setns", "unshare", "set_dumpable_behavior"];
+/// Before [`Kind::Begin`] a child may only enter namespaces, or the root that it was sent, and let its parent at its procfs
+/// files.
+const BEFORE_BEGIN: [&str; 5] = ["setns", "unshare", "set_dumpable_behavior", "fchdir", "chroot"];
 
 /// Changes of this process that no mount namespace holds.
-const ENTERING: [&str; 12] = [
+const ENTERING: [&str; 13] = [
     "setns",
     "unshare",
     "set_dumpable_behavior",
@@ -20,15 +21,17 @@ const ENTERING: [&str; 12] = [
     "bring_up_loopback",
     "fchdir",
     "chdir",
+    "chroot",
 ];
 
-/// From a session of its own on, a child changes itself alone.
-const AS_USER: [&str; 23] = [
+/// Once it is about to become another user, a child changes itself alone.
+const AS_USER: [&str; 24] = [
+    "setsid",
     "ioctl_tiocsctty",
-    "dup2_stdin",
-    "dup2_stdout",
-    "dup2_stderr",
     "chdir",
+    "fork_sibling",
+    "set_dumpable_behavior",
+    "set_scheduler",
     "remove_capability_from_bounding_set",
     "set_thread_groups",
     "set_thread_res_gid",
@@ -54,6 +57,9 @@ const READY: [&str; 5] = ["accept", "hooks", "reset_signals", "load", "execve"];
 
 /// The words that change the root.
 const ROOT_CHANGES: [&str; 2] = ["pivot_root", "chroot"];
+
+/// What it does when it becomes another user, and at no other time.
+const BECOMES_USER: [&str; 1] = ["set_keep_capabilities"];
 
 /// What has been, at one place of a child's life.
 struct Past<'a>(&'a [Deed]);
@@ -101,7 +107,7 @@ fn opened(past: &Past<'_>, path: &str) -> Option<&'static str> {
     match past.heard(Kind::Begin) {
         false => Some("before Begin"),
         // From then on the program is looked for, in the container.
-        true if past.did(&["setsid"]) || fixed => None,
+        true if past.did(&BECOMES_USER) || fixed => None,
         true if past.did(&ROOT_CHANGES) => Some("a path of the host, after the root was changed"),
         true => None,
     }
@@ -118,7 +124,10 @@ fn did(past: &Past<'_>, call: &str, about: &str) -> Option<&'static str> {
     if !past.said(Kind::NamespacesReady) && !called(&ENTERING) {
         return Some("before all namespaces are entered");
     }
-    if past.did(&["setsid"]) && !called(&AS_USER) {
+    if call == "fork_sibling" && past.said(Kind::NamespacesReady) && !past.did(&["close_range", "close"]) {
+        return Some("with all that it was born with");
+    }
+    if past.did(&BECOMES_USER) && !called(&AS_USER) {
         return Some("after it became a user's");
     }
     if past.said(Kind::Ready) && !called(&READY) {
@@ -159,7 +168,9 @@ mod tests {
         assert_eq!(last(&[Deed::Heard(Kind::Plan), did("move_mount")]), Some("before Begin"));
         assert_eq!(last(&[&opening[..2], &[did("move_mount")]].concat()), Some("before all namespaces are entered"));
         assert_eq!(after(&[did("move_mount")]), None);
-        assert_eq!(after(&[did("setsid"), did("move_mount")]), Some("after it became a user's"));
+        assert_eq!(after(&[did("set_keep_capabilities"), did("move_mount")]), Some("after it became a user's"));
+        assert_eq!(after(&[did("fork_sibling")]), Some("with all that it was born with"));
+        assert_eq!(after(&[did("close_range"), did("set_keep_capabilities"), did("fork_sibling")]), None);
         assert!(after(&[did("pivot_root"), Deed::Opened("/home".into())]).is_some());
         assert_eq!(after(&[did("pivot_root"), Deed::Opened("/".into())]), None);
         assert_eq!(after(&[Deed::Said(Kind::Ready), did("execve")]), Some("before Release"));

@@ -18,7 +18,7 @@ use crate::plan::seccomp::FilterPlan;
 use crate::plan::{ChildPlan, hooks};
 use crate::procfs::Proc;
 use crate::protocol::session::ParentSession;
-use crate::protocol::{Kind, ProtocolError, ToChild, ToParent};
+use crate::protocol::{Forks, Kind, ProtocolError, ToChild, ToParent};
 
 /// Waits until a process has executed its payload. With a listener, execve(2) itself may wait for who has that, who may wait
 /// for this command: then there is nothing more to wait for once it is handed over.
@@ -85,7 +85,7 @@ impl<'a> Conversation<'a> {
             self.write_id_maps(maps)?;
             self.child.go()?;
         }
-        if plan.shape.forks {
+        if plan.shape.forks != Forks::Never {
             // Before it has the plan it can't be gone, unless it failed.
             self.origin = Some(Origin::of(self.child.pid, plan, joined, self.proc)?);
         }
@@ -135,23 +135,28 @@ impl<'a> Conversation<'a> {
         program.map_or(Ok(()), |program| self.session.send_filter(&program))
     }
 
-    /// Waits until the namespaces are entered, if they are not yet; from then on the process that speaks is the payload's.
+    /// Waits until the namespaces are entered, if they are not yet: all but a pid namespace that is entered last.
     pub(super) fn await_namespaces(&mut self, plan: &ChildPlan) -> Result<()> {
         if self.namespaces_ready {
             return Ok(());
         }
-        if plan.shape.forks {
-            let (message, _) = self.session.expect(Kind::Forked)?;
-            let ToParent::Forked { pid } = message else {
-                return Err(Error::system("Forked names no process"));
-            };
-            let origin = self.origin.as_ref().ok_or_else(|| Error::system("the child handed over before it began"))?;
-            origin.check(pid, self.proc)?;
-            self.child.handed_over(pid)?;
+        if plan.shape.forks == Forks::First {
+            self.await_other()?;
         }
         self.session.expect(Kind::NamespacesReady)?;
         self.namespaces_ready = true;
         Ok(())
+    }
+
+    /// Waits for the process that the child hands over to: from then on that one speaks, and will be the payload.
+    fn await_other(&mut self) -> Result<()> {
+        let (message, _) = self.session.expect(Kind::Forked)?;
+        let ToParent::Forked { pid } = message else {
+            return Err(Error::system("Forked names no process"));
+        };
+        let origin = self.origin.as_ref().ok_or_else(|| Error::system("the child handed over before it began"))?;
+        origin.check(pid, self.proc)?;
+        self.child.handed_over(pid)
     }
 
     /// Runs the hooks of the runtime namespace between the container's mounts and its pivot.
@@ -173,8 +178,8 @@ impl<'a> Conversation<'a> {
         self.session.send(ToChild::HooksDone, &[])
     }
 
-    /// Takes the terminal, if there is one, and waits until everything is set up. The master is returned if the relay
-    /// is this process's.
+    /// Takes the terminal, if there is one, and waits until everything is set up, and the process that speaks is the
+    /// payload's. The master is returned if the relay is this process's.
     pub(super) fn await_ready(&mut self, plan: &ChildPlan, console: Console) -> Result<Option<OwnedFd>> {
         let mut master = None;
         if plan.shape.terminal {
@@ -187,6 +192,9 @@ impl<'a> Conversation<'a> {
             Some(fd) => console.take(fd)?,
             None => None,
         };
+        if plan.shape.forks == Forks::Last {
+            self.await_other()?;
+        }
         self.session.expect(Kind::Ready)?;
         Ok(master)
     }

@@ -33,10 +33,10 @@ use crate::plan::id::ContainerId;
 use crate::plan::process::TerminalSize;
 use crate::plan::{CgroupPlan, Plan};
 use crate::procfs::Proc;
-use crate::protocol::ToChild;
 use crate::protocol::event::{About, Recorder};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
+use crate::protocol::{Forks, ToChild};
 use crate::state::{ContainerDir, ProcessId, Record, replace};
 
 /// A container that was created.
@@ -272,15 +272,8 @@ impl Making<'_> {
         talk.await_namespaces(&plan.child)?;
         let pid = talk.child.pid;
         // Only now: the container's cgroup namespace has the cgroup above as its root.
-        if let (Some(cgroup), Some(wanted)) = (cgroup, &plan.cgroup)
-            && let Some(name) = &wanted.delegate
-        {
-            for note in cgroup.delegate(name, wanted.owner, pid)? {
-                talk.session.recorder.fallback("cgroup", || note);
-            }
-        }
-        if let Some(score) = plan.child.process.oom_score_adj {
-            talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
+        if plan.child.shape.forks != Forks::Last {
+            delegate(plan, cgroup, talk)?;
         }
         self.record.process = Some(ProcessId::of(pid, talk.proc)?);
         talk.session.recorder.doing("network devices");
@@ -291,6 +284,7 @@ impl Making<'_> {
         talk.send_filter(filter)?;
         talk.session.recorder.doing("ready");
         let master = talk.await_ready(&plan.child, std::mem::replace(&mut self.console, Console::None))?;
+        let pid = self.take_payload(plan, cgroup, talk)?;
         stdio::give(&plan.child.process, &stdio::Users::planned(plan, pid), talk.proc, &mut talk.session.recorder)?;
         self.pidfd_sockets.iter().try_for_each(|(socket, kind)| socket.send(pid, kind))?;
         talk.session.recorder.doing("release");
@@ -314,6 +308,19 @@ impl Making<'_> {
             moved.let_go();
         }
         Ok(master)
+    }
+
+    /// What is done to the process that becomes the payload: another than before, where the pid namespace is entered last.
+    fn take_payload(&mut self, plan: &Plan, cgroup: Option<&Cgroup>, talk: &mut Conversation<'_>) -> Result<i32> {
+        let pid = talk.child.pid;
+        if plan.child.shape.forks == Forks::Last {
+            delegate(plan, cgroup, talk)?;
+            self.record.process = Some(ProcessId::of(pid, talk.proc)?);
+        }
+        if let Some(score) = plan.child.process.oom_score_adj {
+            talk.proc.write_pid(pid, "oom_score_adj", &score.to_string())?;
+        }
+        Ok(pid)
     }
 
     fn move_devices(&self, plan: &Plan, pid: i32, talk: &mut Conversation<'_>) -> Result<Option<Moved>> {
@@ -386,6 +393,18 @@ impl Making<'_> {
         self.dir.write_record(&self.record)?;
         Ok(Some(made))
     }
+}
+
+/// Moves the child to the cgroup below the container's that it is to have for itself, where one is asked for.
+fn delegate(plan: &Plan, cgroup: Option<&Cgroup>, talk: &mut Conversation<'_>) -> Result<()> {
+    if let (Some(cgroup), Some(wanted)) = (cgroup, &plan.cgroup)
+        && let Some(name) = &wanted.delegate
+    {
+        for note in cgroup.delegate(name, wanted.owner, talk.child.pid)? {
+            talk.session.recorder.fallback("cgroup", || note);
+        }
+    }
+    Ok(())
 }
 
 /// What will be made of control groups, and who makes them if not this process.

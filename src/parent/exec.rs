@@ -14,7 +14,7 @@ use super::foreground::Signals;
 use super::image::Image;
 use super::lifecycle::Container;
 use super::meanwhile::Meanwhile;
-use super::namespaces::{self, ForChildren};
+use super::namespaces;
 use super::oom;
 use super::patience;
 use super::pidfd::PidfdSocket;
@@ -39,12 +39,12 @@ use crate::plan::seccomp::FilterPlan;
 use crate::plan::time_offsets::TimeOffsets;
 use crate::plan::{CgroupManager, ChildPlan, Choices};
 use crate::procfs::Proc;
-use crate::protocol::ToChild;
 use crate::protocol::channel::Channel;
 use crate::protocol::event::{About, Recorder, Side};
 use crate::protocol::sequence::Sequence;
 use crate::protocol::session::ParentSession;
-use crate::state::{Record, StateRoot, Status};
+use crate::protocol::{Forks, ToChild};
+use crate::state::{ProcessId, Record, StateRoot, Status};
 
 /// What to execute, and how.
 pub struct Request<'a> {
@@ -102,11 +102,11 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
     recorder.doing("plan");
     let since = recorder.now();
     let container = Container::open(request.state, request.id)?;
-    let init = running(container.status, request.ignore_paused, &container.record)?;
+    let first = running(container.status, request.ignore_paused, &container.record)?;
     let Container { id, dir, record, .. } = &container;
     let meanwhile = Meanwhile { id, dir, record, starts: false };
     let mut said = false;
-    let executed = exec_in(request, &container, (init, since), recorder, &mut said);
+    let executed = exec_in(request, &container, (first, since), recorder, &mut said);
     // What the child says is what keeps the payload from being executed, unless it says that the container is not there.
     let gone = |error: &Error| matches!(error.errno(), Some(Errno::SRCH | Errno::NODEV | Errno::NOMEM));
     executed.map_err(|error| if said && !gone(&error) { error } else { meanwhile.explain(error) })
@@ -116,11 +116,12 @@ fn try_exec(request: &Request<'_>, recorder: &mut Recorder) -> Result<Executed> 
 fn exec_in(
     request: &Request<'_>,
     container: &Container,
-    (init, since): (i32, u64),
+    (first, since): (ProcessId, u64),
     recorder: &mut Recorder,
     said: &mut bool,
 ) -> Result<Executed> {
     let Container { id, dir, record, .. } = container;
+    let init = first.pid;
     let spec = dir.read_config()?;
     let proc = request.state.proc();
     let mut host = Host::look(&spec, proc)?;
@@ -170,20 +171,15 @@ fn exec_in(
     recorder.doing("clone");
     let image = Image::sealed(proc, recorder)?;
     let since = recorder.now();
-    let mut joined = namespaces::of_process(init, record.namespaces, proc)?;
-    let pid_is_set = ForChildren::set_pid_of(&joined)?;
-    if pid_is_set {
-        joined.iter_mut().for_each(|j| j.flags &= !flag::PID);
-        joined.retain(|j| j.flags != 0);
-    }
+    let joined = namespaces::of_process(&first, record.namespaces, proc)?;
     if trace && record.namespaces & flag::TIME != 0 {
         // For the clock of the child's events alone: without it their times are wrong, and no exec is worth less for that.
         let offsets = proc.read(&format!("{init}/timens_offsets")).ok();
         plan.namespaces.time_offsets = offsets.map(|text| TimeOffsets::of_process(&text));
     }
-    plan.shape.joins = !joined.is_empty();
-    plan.shape.forks = !pid_is_set;
-    plan.namespaces.fork = !pid_is_set;
+    // Whoever is in the container's pid namespace may have the rights to look at the process: see src/child/namespaces.rs.
+    plan.shape.forks = if record.namespaces & flag::PID != 0 { Forks::Last } else { Forks::Never };
+    plan.namespaces.forks = plan.shape.forks;
     let start = spawn::Start {
         image: &image,
         namespaces: 0,
@@ -238,14 +234,14 @@ fn inherit_labels(process: &mut Process, default: &Process) {
 }
 
 /// Only a running container has namespaces to join. The words are those that engines match on.
-fn running(status: Status, ignore_paused: bool, record: &Record) -> Result<i32> {
+fn running(status: Status, ignore_paused: bool, record: &Record) -> Result<ProcessId> {
     let refuse = |why: &str| Err(Error::new(Kind::State, why.to_owned()));
     match (status, &record.process) {
-        (Status::Paused, Some(process)) if ignore_paused => Ok(process.pid),
+        (Status::Paused, Some(process)) if ignore_paused => Ok(*process),
         (Status::Paused, _) => {
             refuse("cannot exec in a paused container (resume it first; `tandem exec --ignore-paused` does without)")
         }
-        (Status::Created | Status::Running, Some(process)) => Ok(process.pid),
+        (Status::Created | Status::Running, Some(process)) => Ok(*process),
         _ => refuse("container not running"),
     }
 }
@@ -360,11 +356,11 @@ fn converse(
     talk.session.recorder.doing("namespaces");
     talk.await_namespaces(plan)?;
     talk.session.recorder.doing("ready");
+    let master = talk.await_ready(plan, console)?;
     affinity::finally(talk.child.pid, &plan.process.affinity.last)?;
     if let Some(score) = plan.process.oom_score_adj {
         talk.proc.write_pid(talk.child.pid, "oom_score_adj", &score.to_string())?;
     }
-    let master = talk.await_ready(plan, console)?;
     stdio::give(&plan.process, &users, talk.proc, &mut talk.session.recorder)?;
     pidfd_socket.map_or(Ok(()), |socket| socket.send(talk.child.pid, "setns"))?;
     request.signals.map_or(Ok(()), Signals::hold_all)?;

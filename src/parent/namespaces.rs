@@ -7,13 +7,15 @@ use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{Join, Namespaces, flag, proc_name};
 use crate::procfs::Proc;
 use crate::protocol::event::{About, Recorder};
+use crate::protocol::message::AS_ROOT;
+use crate::state::ProcessId;
 use crate::sys;
 
-/// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it.
+/// An open namespace, or a process by its pidfd, with the flags that setns(2) takes for it; or a directory, with [`AS_ROOT`].
 pub(super) struct Joined {
     pub(super) flags: u32,
     pub(super) fd: OwnedFd,
@@ -42,15 +44,28 @@ pub(super) fn open_one(flag: u32, path: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// The namespaces of a running process, to be joined by `exec`: all at once by its pidfd (Linux 5.8), or one by one.
-pub(super) fn of_process(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
+/// The namespaces of a container's first process, to be joined by `exec`: all at once by its pidfd (Linux 5.8), or one by one;
+/// and its root, if that is not the one of a mount namespace.
+///
+/// # Errors
+/// It is no more; its number may be another's by now.
+pub(super) fn of_process(process: &ProcessId, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
+    let pid = process.pid;
     let by_pidfd = rustix::process::Pid::from_raw(pid)
         .ok_or(Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()));
-    match by_pidfd {
-        Ok(fd) => Ok(vec![Joined { flags, fd, process: Some(pid) }]),
-        Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags, proc),
-        Err(errno) => Err(Error::call(format!("pidfd_open {pid}"), errno)),
+    let mut joined = match by_pidfd {
+        Ok(fd) => vec![Joined { flags, fd, process: Some(pid) }],
+        Err(Errno::NOSYS | Errno::PERM) => one_by_one(pid, flags, proc)?,
+        Err(errno) => return Err(Error::call(format!("pidfd_open {pid}"), errno)),
+    };
+    if flags & flag::MOUNT == 0 {
+        joined.push(Joined { flags: AS_ROOT, fd: proc.open_root(pid)?, process: None });
+    }
+    // Whether it was that process all the while: what is open now stays its.
+    match process.is_alive(proc)? {
+        true => Ok(joined),
+        false => Err(Error::new(Kind::State, "container not running")),
     }
 }
 
@@ -97,17 +112,6 @@ impl ForChildren {
             }
         }
         Ok(set)
-    }
-
-    /// Sets the pid namespace of a process, by its pidfd or the namespace itself, for good: this process has no other
-    /// children. Returns whether it could: an ordinary user has no right to, before joining the user namespace.
-    pub(super) fn set_pid_of(joined: &[Joined]) -> Result<bool> {
-        let Some(with_pid) = joined.iter().find(|j| j.flags & flag::PID != 0) else { return Ok(true) };
-        match nix::sched::setns(&with_pid.fd, CloneFlags::CLONE_NEWPID) {
-            Ok(()) => Ok(true),
-            Err(nix::errno::Errno::EPERM | nix::errno::Errno::EINVAL) => Ok(false),
-            Err(errno) => Err(errno).context(|| "setns to the container's pid namespace"),
-        }
     }
 
     fn enter(&mut self, flag: u32, proc: &Proc, enter: impl FnOnce() -> nix::Result<()>) -> Result<()> {
@@ -214,5 +218,21 @@ impl InMountNamespace {
     /// Goes back, to the working directory too.
     pub(super) fn leave(self) -> Result<()> {
         self.0.map_or(Ok(()), WayBack::take)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_took_over_the_number_is_not_joined() {
+        let proc = Proc::open().unwrap();
+        let own = ProcessId::of(std::process::id() as i32, &proc).unwrap();
+        let joined = |process: &ProcessId, flags| of_process(process, flags, &proc).map(|joined| joined.len());
+        assert_eq!(joined(&own, flag::MOUNT).unwrap(), 1);
+        assert_eq!(joined(&own, flag::PID).unwrap(), 2, "its root is not a mount namespace's");
+        let earlier = ProcessId { start_time: own.start_time - 1, ..own };
+        assert_eq!(joined(&earlier, flag::MOUNT).unwrap_err().to_string(), "container not running");
     }
 }

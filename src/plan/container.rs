@@ -73,6 +73,9 @@ impl Plan {
         };
         let strategy = findings.take(MountStrategy::choose(&wanted)).unwrap_or_else(|| MountStrategy::best(&wanted));
 
+        if !(strategy.strategy.attaches() && host.mount_api.fsopen) {
+            namespaces.born_in_joined_pid();
+        }
         let own_mounts = namespaces.has(flag::MOUNT);
         let mut sources = Sources::default();
         if own_mounts {
@@ -151,7 +154,7 @@ impl Plan {
         let shape = Shape {
             joins: !namespaces.join.is_empty(),
             late_userns: namespaces.child.late_userns,
-            forks: namespaces.child.fork,
+            forks: namespaces.child.forks,
             sources: !sources.list().is_empty(),
             stage: strategy.sources == SourcesFrom::Stage,
             // A sysctl may be a device's: the child waits for them as it does for hooks.

@@ -270,8 +270,7 @@ impl Plan {
 }
 
 impl ChildPlan {
-    /// Plans a process that joins a running container, whose namespaces, beside the pid namespace that the parent sets
-    /// itself, are joined first.
+    /// Plans a process that joins a running container, whose namespaces are joined first.
     ///
     /// # Errors
     /// What can't be honoured of the process.

@@ -10,6 +10,7 @@ use super::findings::Findings;
 use super::host::Host;
 use super::time_offsets::TimeOffsets;
 use crate::error::{Error, Result};
+use crate::protocol::Forks;
 
 /// `CLONE_NEW*` flags, as clone(2), unshare(2) and setns(2) take them.
 pub mod flag {
@@ -61,10 +62,9 @@ pub struct Namespaces {
     pub new: u32,
     /// Made by clone3, with the child.
     pub at_clone: u32,
-    /// Joined by the child, in this order. A pid namespace is not among them when the parent can set it for its
-    /// children.
+    /// Joined by the child, in this order.
     pub join: Vec<Join>,
-    /// The pid namespace that the parent sets for its children before the clone.
+    /// A pid namespace that the parent sets for its children before the clone, where the child can't wait with that.
     pub join_pid: Option<PathBuf>,
     /// The parent makes a time namespace for its children before the clone.
     pub time_by_parent: bool,
@@ -86,7 +86,7 @@ pub struct ChildNamespaces {
     /// The new time namespace's offsets, which its maker writes before a process enters it.
     pub time_offsets: Option<TimeOffsets>,
     /// A pid or time namespace is entered only by a new process.
-    pub fork: bool,
+    pub forks: Forks,
     /// The network namespace is new: its `lo` is brought up, as every runtime does.
     pub loopback: bool,
 }
@@ -171,7 +171,14 @@ impl Namespaces {
             plan.child.late_userns = makes_user;
             plan.child.become_root = true;
             plan.child.unshare = new & !flag::USER;
-            plan.child.fork = joins_pid || new & (flag::PID | flag::TIME) != 0;
+            // Who is in a user namespace that is joined may look at nothing of a process that is not dumpable and whose image was
+            // executed outside of it (ptrace(2)); who is in a pid namespace of others may.
+            plan.child.forks = match (joins_pid, joins_user || new & flag::TIME != 0) {
+                (true, false) => Forks::Last,
+                (true, true) => Forks::First,
+                (false, _) if new & (flag::PID | flag::TIME) != 0 => Forks::First,
+                (false, _) => Forks::Never,
+            };
         } else {
             let time_late = makes_user && new & flag::TIME != 0;
             // A process in a new user namespace may make a time namespace there; then a pid namespace too must wait for
@@ -180,15 +187,16 @@ impl Namespaces {
             plan.time_by_parent = new & flag::TIME != 0 && !time_late;
             plan.at_clone = new & !(by_child | flag::TIME | waits);
             plan.child.unshare = by_child | (new & waits);
-            plan.child.fork = time_late;
+            // Who is in a pid namespace that is joined may have the rights to look at whatever this process holds.
+            plan.child.forks = match (time_late, joins_pid) {
+                (true, _) => Forks::First,
+                (false, true) => Forks::Last,
+                (false, false) => Forks::Never,
+            };
         }
         plan.child.time_offsets = offsets;
         plan.child.loopback = new & flag::NET != 0;
         plan.join = joins;
-        if joins_pid && !late {
-            let at = plan.join.iter().position(|j| j.flag == flag::PID).unwrap_or_default();
-            plan.join_pid = Some(plan.join.remove(at).path);
-        }
         order_joins(&mut plan.join, host.root);
         plan
     }
@@ -203,6 +211,16 @@ impl Namespaces {
         self.new & flag != 0
             || self.join.iter().any(|j| j.flag == flag)
             || (flag == flag::PID && self.join_pid.is_some())
+    }
+
+    /// The child is born in the pid namespace that it would enter last: it has to mount a proc by mount(2), which shows the
+    /// pid namespace of who mounts it.
+    pub(super) fn born_in_joined_pid(&mut self) {
+        let at = self.join.iter().position(|j| j.flag == flag::PID);
+        if let Some(at) = at.filter(|_| self.child.forks == Forks::Last && !self.child.late_userns) {
+            self.join_pid = Some(self.join.remove(at).path);
+            self.child.forks = Forks::Never;
+        }
     }
 
     /// Nobody makes this one with clone(2) or unshare(2): it comes about in another way.
@@ -345,14 +363,14 @@ mod tests {
         let plan = plan(&format!("[{}]", types.join(",")), true).unwrap();
         assert_eq!(plan.at_clone, flag::PID | flag::NET | flag::IPC | flag::UTS | flag::MOUNT);
         assert_eq!(plan.child.unshare, flag::CGROUP);
-        assert!(!plan.child.fork && !plan.child.late_userns);
+        assert!(plan.child.forks == Forks::Never && !plan.child.late_userns);
     }
 
     #[test]
     fn joins_before_a_new_user_namespace() {
         let plan = plan(r#"[{"type":"user"},{"type":"pid"},{"type":"network","path":"/n"}]"#, true).unwrap();
         assert_eq!(plan.at_clone, 0);
-        assert!(plan.child.late_userns && plan.child.fork);
+        assert!(plan.child.late_userns && plan.child.forks == Forks::First);
         assert_eq!(plan.child.unshare, flag::PID);
     }
 
@@ -365,10 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_pid_namespace_costs_no_fork() {
-        let plan = plan(r#"[{"type":"pid","path":"/p"},{"type":"mount"}]"#, true).unwrap();
+    fn a_joined_pid_namespace_is_entered_last() {
+        let mut plan = plan(r#"[{"type":"pid","path":"/p"},{"type":"mount"}]"#, true).unwrap();
+        assert_eq!(plan.join, [Join { flag: flag::PID, path: "/p".into() }]);
+        assert!(plan.child.forks == Forks::Last && plan.at_clone == flag::MOUNT && plan.has(flag::PID));
+        // Without the calls for that, before the child is born.
+        plan.born_in_joined_pid();
         assert_eq!(plan.join_pid.as_deref(), Some(std::path::Path::new("/p")));
-        assert!(!plan.child.fork && plan.join.is_empty() && plan.has(flag::PID));
+        assert!(plan.child.forks == Forks::Never && plan.join.is_empty() && plan.has(flag::PID));
     }
 
     #[test]

@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::sequence::Kind;
 use crate::error::Error;
 
+/// In place of the flags of a namespace: the fd is a directory, which becomes the root.
+pub const AS_ROOT: u32 = 0;
+
 /// Parent to child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
     /// The child's plan, in parts.
     Plan(Part),
-    /// Namespaces to join, in this order: for each fd the `CLONE_NEW*` flags that setns(2) takes with it.
+    /// Namespaces to join, in this order: for each fd the `CLONE_NEW*` flags that setns(2) takes with it, or [`AS_ROOT`].
     Namespaces {
         /// One set of flags an fd.
         flags: Vec<u32>,

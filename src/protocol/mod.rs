@@ -19,7 +19,7 @@ pub mod sequence;
 pub mod session;
 
 pub use message::{Events, Part, Said, Slot, ToChild, ToParent};
-pub use sequence::{Kind, Shape};
+pub use sequence::{Forks, Kind, Shape};
 pub use session::{ChildSession, ParentSession, Session};
 
 use crate::error::{self, Error};

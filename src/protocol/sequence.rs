@@ -126,6 +126,18 @@ impl Kind {
     }
 }
 
+/// When a child hands over to a process that it forks: a pid or time namespace holds only processes born into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forks {
+    /// It does not.
+    #[default]
+    Never,
+    /// First of all: nobody is there yet who could look at it, or who may.
+    First,
+    /// Last of all: others are there, who may look at whatever it holds.
+    Last,
+}
+
 /// What of a plan decides which messages are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
@@ -134,7 +146,7 @@ pub struct Shape {
     /// The user namespace is made by the child, after joins, and its id maps are the parent's to write.
     pub late_userns: bool,
     /// A pid namespace is joined or made after the start of the child image, which only a new process enters.
-    pub forks: bool,
+    pub forks: Forks,
     /// Mount sources are sent.
     pub sources: bool,
     /// Those that are paths of the host are gathered on a stage.
@@ -217,10 +229,11 @@ impl Sequence {
         ];
         let to_parent = [
             (shape.late_userns, Kind::UsernsCreated),
-            (shape.forks, Kind::Forked),
+            (shape.forks == Forks::First, Kind::Forked),
             (true, Kind::NamespacesReady),
             (shape.hooks, Kind::RootfsReady),
             (shape.terminal, Kind::Console),
+            (shape.forks == Forks::Last, Kind::Forked),
             (true, Kind::Ready),
             (true, Kind::Executing),
             (shape.listener, Kind::Listener),
@@ -275,11 +288,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_shape() -> impl Strategy<Value = Shape> {
-        (any::<[bool; 9]>()).prop_map(
-            |[joins, late_userns, forks, sources, stage, hooks, terminal, filter, listener]| Shape {
+        (any::<[bool; 10]>()).prop_map(
+            |[joins, late_userns, forks, last, sources, stage, hooks, terminal, filter, listener]| Shape {
                 joins,
                 late_userns,
-                forks,
+                forks: match (forks, last) {
+                    (false, _) => Forks::Never,
+                    (true, false) => Forks::First,
+                    (true, true) => Forks::Last,
+                },
                 sources,
                 stage,
                 hooks,

@@ -109,6 +109,11 @@ impl<Out: Wire, In: Wire + IntoSignal> Session<Out, In> {
         }
     }
 
+    /// The socket itself, to be kept where others are closed.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.channel.socket()
+    }
+
     /// A copy of this side, in the process it was forked from, has sent a message of this kind.
     ///
     /// # Errors

@@ -34,9 +34,10 @@ pub(crate) fn exec(id: &str, state: &StateRoot, console: Option<&Path>, trace: &
     tandem::parent::exec::exec(&request).map(drop)
 }
 
-const HONEST: [(&str, &str); 4] = [
+const HONEST: [(&str, &str); 5] = [
     ("say NamespacesReady", "NamespacesReady"),
     ("say Console terminal", "Console"),
+    ("enter", "Forked"),
     ("say Ready", "Ready"),
     ("say Executing", "Executing"),
 ];
@@ -90,5 +91,24 @@ pub(crate) fn wrong_fds_are_named_and_closed() {
     refuses(&case, &none, &["Console announced 1 fds and came with 0"]);
     refuses(&case, &["hear Plan", "say Forked", "stall"], &["expected NamespacesReady, got Forked"]);
     refuses(&case, &["hear Plan", "die"], &["the other side closed the socket; expected NamespacesReady"]);
+    end(&case);
+}
+
+pub(crate) fn a_process_that_is_not_in_the_container_is_not_believed() {
+    let (case, _console) = running("execelsewhere");
+    let honest = ["hear Plan", "say NamespacesReady", "say Console terminal"];
+    let lies: [(&[&str], &str); 4] = [
+        (&["say Forked"], "no child of this one"),
+        (&["say Forked:self"], "itself"),
+        (&["fork", "say Forked:forked"], "in another pid namespace than planned"),
+        (&["unshare pid", "fork", "say Forked:forked"], "in another pid namespace than planned"),
+    ];
+    for (lie, why) in lies {
+        let script = [&honest[..], lie, &["stall"]].concat();
+        let outcome = super::with_script(&case, "exec", &script);
+        outcome.refused_with(&["as its process, which is", why]);
+        assert_eq!(outcome.out(), "fds left: 0\n", "{}", outcome.all());
+    }
+    // What it has forked is in the container's cgroup, and ends with it.
     end(&case);
 }

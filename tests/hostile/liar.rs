@@ -51,12 +51,34 @@ pub(crate) fn hostile(socket: i32) {
                 Forked::Parent(pid) => forked = pid,
                 Forked::Child => std::thread::sleep(Duration::from_secs(1000)),
             },
+            ["enter"] => enter(&channel),
             ["linger"] => drop(Command::new("/bin/sleep").arg("1000").spawn().expect("sleep")),
             ["stall"] => std::thread::sleep(Duration::from_secs(1000)),
             ["die"] => {
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("kill")
             }
             _ => panic!("no deed: {deed}"),
+        }
+    }
+}
+
+/// What an honest child of `exec` does last: it goes on as a process in the container's pid namespace.
+fn enter(channel: &Channel) {
+    let fds = match channel.receive::<ToChild>() {
+        Ok(Received::Message(ToChild::Namespaces { .. }, fds, _)) => fds,
+        other => panic!("no namespaces: {other:?}"),
+    };
+    nix::sched::setns(&fds[0], nix::sched::CloneFlags::CLONE_NEWPID).expect("setns");
+    let (named, naming) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
+    match fork_sibling(1).expect("fork") {
+        Forked::Parent(pid) => {
+            let frame = codec::encode(&ToParent::Forked { pid }).expect("encodes");
+            let _ = channel.send_raw(&frame, &[]);
+            std::process::exit(0);
+        }
+        Forked::Child => {
+            drop(naming);
+            rustix::io::read(&named, &mut [0u8; 1]).expect("the end of the other");
         }
     }
 }

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 seeds_work() {
-    local work=$1 tandem root=$1/state
+    local work=$1 tandem root=$1/state pid
     require_root
     install_missing "${BUILD_PACKAGES[@]}" c++=g++ have_static_busybox=busybox-static jq=jq script=bsdutils
     cargo build --quiet --locked --bin tandem --example pack_seeds
@@ -32,7 +32,17 @@ seeds_work() {
     "$tandem" --root "$root" start seed-steps
     "$tandem" --root "$root" exec seed-steps true
     script --quiet --return --command "'$tandem' --root '$root' exec --tty seed-steps true" /dev/null >/dev/null </dev/null
+    # One that joins its pid namespace, and one without a mount namespace, executed in.
+    pid=$("$tandem" --root "$root" state seed-steps | jq .pid)
+    jq "(.linux.namespaces[] | select(.type == \"pid\")).path = \"/proc/$pid/ns/pid\"" \
+        "$work/plain.json" >"$work/bundle/config.json"
+    "$tandem" --root "$root" run --bundle "$work/bundle" seed-joined
+    jq '.process.args = ["sleep", "1000"] | .mounts = [] | .linux |= del(.maskedPaths, .readonlyPaths) | .root.readonly = false |
+        .linux.namespaces |= map(select(.type != "mount" and .type != "cgroup"))' "$work/plain.json" >"$work/bundle/config.json"
     unset TANDEM_RECORD
+    "$tandem" --root "$root" create --bundle "$work/bundle" seed-bare >/dev/null </dev/null 2>&1
+    TANDEM_RECORD=$work/bare.record "$tandem" --root "$root" exec seed-bare true
+    "$tandem" --root "$root" delete --force seed-bare
     # Without what is this machine's.
     jq -c '.state.bundle = "/b" | .rootfs = "/b/rootfs" | .process = {"pid": 42, "start_time": 4242}' \
         "$root/seed-steps/state.json" >fuzz/seeds/state/created.json

@@ -124,7 +124,7 @@ engine_down() {
 
 as_user() {
     if [[ $ENGINE == podman-rootless ]]; then
-        (cd / && HOME=$WORK/user XDG_RUNTIME_DIR=$WORK/user/run setpriv --reuid "$ORDINARY" --regid "$ORDINARY" \
+        (cd / && USER=tandem-workloads HOME=$WORK/user XDG_RUNTIME_DIR=$WORK/user/run setpriv --reuid "$ORDINARY" --regid "$ORDINARY" \
             --clear-groups --inh-caps=-all env "$@")
     else
         env "$@"

@@ -81,7 +81,7 @@ LogDriver=k8s-file
 GlobalArgs=$(printf '%s ' "${PODMAN[@]}")
 [Service]
 Environment=CONTAINERS_CONF=$WORK/containers.conf
-TimeoutStopSec=5
+TimeoutStopSec=60
 FILE
     systemctl daemon-reload
     systemctl start "$unit" || refused $? "systemctl start"

@@ -270,6 +270,16 @@ impl Proc {
         Ok(name.to_string_lossy().into_owned())
     }
 
+    /// Opens what an fd of this process is open on anew.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        let path = Proc::path_of(fd);
+        let opened = rustix::fs::openat(&self.root, &*path, flags | OFlags::CLOEXEC, Mode::empty());
+        opened.context(|| format!("open `/proc/{path}`"))
+    }
+
     /// A further fd of its root.
     ///
     /// # Errors

@@ -47,6 +47,17 @@ fn standard_descriptors_that_are_the_hosts_null_device_become_the_containers() {
         assert_eq!(identity(&format!("/proc/{pid}/fd/{fd}")), own, "descriptor {fd}");
     }
     assert_eq!(identity(&format!("/proc/{pid}/fd/1")), identity(&case.text("kept")), "what is no null device stays");
+    // Those of a further process too; what somebody in the container has put in its place is not opened.
+    case.start();
+    case.wait_payload(pid);
+    let numbers = "stat -L -c %d:%i /dev/null /proc/self/fd/0";
+    let exec = |script: &str| case.call(&["exec", &case.id, "sh", "-c", script]).ok().out();
+    let seen = exec(numbers);
+    assert_eq!(seen.lines().next(), seen.lines().last(), "exec");
+    let mount =
+        ["exec", "--cap", "CAP_SYS_ADMIN", &case.id, "sh", "-c", "mkfifo /tmp/p && mount --bind /tmp/p /dev/null"];
+    case.call(&mount).ok();
+    assert_eq!(exec("echo runs"), "runs\n");
 }
 
 #[test]

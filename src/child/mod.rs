@@ -91,7 +91,7 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     let entered = namespaces::enter(session, &plan)?;
     let terminal = match &plan.container {
         Some(container) => build(session, &plan, container, &entered)?,
-        None => terminal::for_exec(session, &plan.process)?,
+        None => join(session, &plan, &entered.proc)?,
     };
     session.recorder.doing("process");
     let last = plan.shape.forks == Forks::Last;
@@ -131,6 +131,15 @@ pub(crate) fn run(session: &mut ChildSession) -> Result<Infallible> {
     rustix::process::set_parent_process_death_signal(None).context(|| "clear the parent-death signal")?;
     session.say(Said::Ready)?;
     start::wait_and_execute(session, &plan, own_pid, start, Last { messenger, output })
+}
+
+/// Joins a container that runs, in which this process is already.
+fn join(session: &mut ChildSession, plan: &ChildPlan, proc: &Proc) -> Result<Option<terminal::Terminal>> {
+    let terminal = terminal::for_exec(session, &plan.process)?;
+    if terminal.is_none() {
+        stdio::replace_null_for_exec(session, proc)?;
+    }
+    Ok(terminal)
 }
 
 /// Takes the filter, and gives up what the payload is not to have.

@@ -193,3 +193,32 @@ fn what_is_in_the_named_cgroup_and_not_the_containers_lives_on() {
     assert!(lives, "{said}");
     assert!(said.contains("not its own"), "{said}");
 }
+
+/// What keeps a record from being read may pass: then there is nothing to find out in other ways.
+#[test]
+fn a_record_that_can_not_be_read_now_is_not_lost() {
+    tandem_only!("a damaged state file");
+    let mut case = case!("unread");
+    case.script("exec sleep 100000");
+    let pid = case.running();
+    let mut refused = 0;
+    for files in 4..40 {
+        let few = format!("--nofile={files}:{files}");
+        let outcome = case.call_behind(&["prlimit", &few], &["delete", "--force", &case.id]);
+        let said = outcome.err();
+        assert!(!said.contains("lost") && !said.contains("--force"), "{files}: {said}");
+        if outcome.code() == 0 {
+            break;
+        }
+        refused += 1;
+        assert_eq!(said.lines().count(), 1, "{files}: {said}");
+        if !is_gone(pid) {
+            case.exec(&["true"]).ok();
+        }
+    }
+    assert!(refused > 0, "the limit was never low enough");
+    wait_until("the process is gone", || {
+        case.reap();
+        is_gone(pid)
+    });
+}

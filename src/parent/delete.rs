@@ -15,7 +15,7 @@ use crate::plan::namespaces::flag;
 use crate::procfs::Proc;
 use crate::protocol::event::About;
 use crate::protocol::journal;
-use crate::state::{ContainerDir, ProcessId, Record, StateRoot, Status};
+use crate::state::{ContainerDir, ProcessId, Record, StateRoot, Status, is_lost};
 
 /// Removes a container. With `force` one that runs is killed first, and one that is not there is fine.
 ///
@@ -49,12 +49,11 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
         Ok(Some(record)) => record,
         // Killed before it wrote what it would make: it has made nothing else.
         Ok(None) => return dir.remove(),
-        Err(error) if force && !matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => {
-            return lost::delete(state, &id, &dir, &error);
-        }
-        Err(error) => {
+        Err(error) if is_lost(&error) && force => return lost::delete(state, &id, &dir, &error),
+        Err(error) if is_lost(&error) => {
             return Err(error.advise("`delete --force` ends what it can find of the container, and removes the rest"));
         }
+        Err(error) => return Err(error),
     };
     let since = journal::now();
     let status = settled(&dir, &record, force)?;

@@ -14,7 +14,7 @@ use crate::state::{ContainerDir, Remains, StateRoot};
 
 /// Deletes it. `why`: what is wrong with the record.
 pub(super) fn delete(state: &StateRoot, id: &ContainerId, dir: &ContainerDir, why: &Error) -> Result<()> {
-    let remains = dir.remains();
+    let remains = dir.remains()?;
     let mut told = vec![];
     let cgroup = match remains.cgroup() {
         Some(cgroup) => Some(cgroup),

@@ -230,16 +230,26 @@ impl ContainerDir {
     pub fn record(&self, id: &ContainerId) -> Result<Record> {
         let root = self.path.parent().unwrap_or(&self.path).display();
         let record = self.read_record(id).map_err(|error| {
+            if !is_lost(&error) {
+                return error;
+            }
             let command = format!("`tandem --root {root} delete --force {id}`");
             error.advise(format!("{command} ends what it can find of the container, and removes the rest"))
         });
         record?.ok_or_else(|| missing(id, self.path.parent().unwrap_or(&self.path)))
     }
 
-    /// What is left of a record that is no JSON, and of the configuration, if that can be read.
-    pub(crate) fn remains(&self) -> Remains {
-        let config = self.read(CONFIG).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Remains { record: String::from_utf8_lossy(&self.read(RECORD).unwrap_or_default()).into_owned(), config }
+    /// What is left of a record that is lost, and the configuration, if it is there and JSON.
+    ///
+    /// # Errors
+    /// What may be there can't be read.
+    pub(crate) fn remains(&self) -> Result<Remains> {
+        let read = |name| match self.read(name) {
+            Err(e) if matches!(e.errno(), Some(Errno::NOENT | Errno::ISDIR)) => Ok(vec![]),
+            read => read,
+        };
+        let config = serde_json::from_slice(&read(CONFIG)?).ok();
+        Ok(Remains { record: String::from_utf8_lossy(&read(RECORD)?).into_owned(), config })
     }
 
     /// Keeps a copy of the configuration.
@@ -259,7 +269,14 @@ impl ContainerDir {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        std::fs::read(self.path.join(name)).context(|| format!("read `{}`", self.path.join(name).display()))
+        let path = self.path.join(name);
+        match std::fs::read(&path) {
+            // The one failure that comes without an errno.
+            Err(e) if e.kind() == std::io::ErrorKind::OutOfMemory => {
+                Err(Error::call(format!("read `{}`", path.display()), Errno::NOMEM))
+            }
+            read => read.context(|| format!("read `{}`", path.display())),
+        }
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<()> {
@@ -373,6 +390,12 @@ impl ContainerDir {
             removed => removed.context(|| format!("remove the state directory `{}`", self.path.display())),
         }
     }
+}
+
+/// Whether an error of [`ContainerDir::read_record`] says that there is no record to be had, now or later: one that was read,
+/// and is none, or is gone. Whatever else kept it from being read may pass.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    matches!(error.errno(), None | Some(Errno::ISDIR))
 }
 
 /// Keeps other commands from a container.

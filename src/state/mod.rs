@@ -8,8 +8,8 @@ mod process;
 mod record;
 mod sockets;
 
-pub(crate) use dir::gone;
 pub use dir::{ContainerDir, StateRoot, replace};
+pub(crate) use dir::{gone, is_lost};
 pub use process::ProcessId;
 pub(crate) use process::{Fate, is_gone, must_be_executed};
 pub(crate) use record::Remains;

@@ -5,9 +5,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use common::look;
-use rustix::fs::makedev;
+use rustix::fs::{FileType, Mode, makedev};
 use serde_json::json;
 
 #[test]
@@ -180,4 +181,38 @@ fn a_mount_takes_the_place_of_a_default_device() {
     let there = fs::metadata(look::inside(pid, "/dev/random")).unwrap();
     assert_eq!(there.rdev(), makedev(1, 9));
     assert_eq!(fs::metadata(look::inside(pid, "/dev/full")).unwrap().rdev(), makedev(1, 7));
+}
+
+/// A node of the host's that a test has made, gone with this.
+struct Node(PathBuf);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A runtime without CAP_MKNOD has the host's nodes to give: their owner and mode stay what the host has made them.
+#[test]
+fn root_in_a_container_changes_no_node_of_the_hosts() {
+    let mut case = case!("devhost");
+    tandem_only!("a mount that guards the host's node");
+    let node = Node(PathBuf::from("/dev").join(&case.id));
+    let mode = Mode::from_raw_mode(0o640);
+    rustix::fs::mknodat(rustix::fs::CWD, &node.0, FileType::CharacterDevice, mode, makedev(1, 5)).unwrap();
+    case.alter(|c| {
+        c["linux"]["devices"] = json!([{"path": node.0, "type": "c", "major": 1, "minor": 5}]);
+        let rights = json!(["CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
+        c["process"]["capabilities"] = json!({"bounding": rights, "permitted": rights, "effective": rights});
+    });
+    let path = node.0.display();
+    case.script(&format!("chmod 666 {path}; chown 7 {path}; echo x >{path} && echo written; head -c 1 {path} | wc -c"));
+    let trace = case.text("trace");
+    case.globals = vec!["--trace".into(), trace.clone()];
+    let run = ["run", "--bundle", &case.text("bundle"), &case.id];
+    let outcome = case.call_behind(&["setpriv", "--bounding-set=-mknod"], &run).ok();
+    assert_eq!(outcome.out(), "written\n1\n");
+    let host = fs::metadata(&node.0).unwrap();
+    assert_eq!((host.mode() & 0o7777, host.uid()), (0o640, 0), "{}", outcome.err());
+    assert!(look::value(&trace).contains("the host's node"), "the trace tells");
 }

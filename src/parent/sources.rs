@@ -30,6 +30,7 @@ use crate::protocol::codec::{FDS_CAP, FRAME_CAP};
 use crate::protocol::event::About;
 use crate::protocol::journal;
 use crate::protocol::{Slot, ToChild};
+use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Opens all sources of the plan where the plan says, and sends them, in batches that fit the limit of open files. What
 /// can't be opened is an empty slot: the child then takes the path-based way, if it still can.
@@ -209,7 +210,7 @@ impl<'a> Opener<'a> {
                 let tree = instances::make(fs, *attrs, self.pid, self.proc)?;
                 self.map(tree, idmapped.as_ref()).context(|| format!("`{}`", fs.fstype))
             }
-            Source::Device { index } => self.device(*index),
+            Source::Device { index } => self.device(*index, talk),
         }
     }
 
@@ -222,12 +223,23 @@ impl<'a> Opener<'a> {
         mapped.map(|()| tree)
     }
 
-    fn device(&mut self, index: usize) -> Result<OwnedFd> {
+    fn device(&mut self, index: usize, talk: &mut Conversation<'_>) -> Result<OwnedFd> {
         let device = &self.plan.devices[index];
         if self.plan.fresh_devices {
             // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
             // `/dev/null`.
-            return self.node(device, index, true);
+            return match self.node(device, index) {
+                // No CAP_MKNOD, or a device cgroup around the runtime.
+                Err(e) if e.errno() == Some(Errno::PERM) => {
+                    talk.session.recorder.fallback("devices", || {
+                        About::object(device.path.display().to_string())
+                            .by("the host's node, with the host's owner and mode")
+                            .why(e.to_string())
+                    });
+                    hosts_node(device)
+                }
+                node => node,
+            };
         }
         // A user namespace gets the host's node, whose owner and mode decide who may open it.
         let Err(other) = node::is_there(&device.path, device) else {
@@ -241,7 +253,7 @@ impl<'a> Opener<'a> {
         let Some((uid, gid)) = owner else {
             return Err(other.also_advise("or give it an owner that the user namespace has"));
         };
-        self.node(&DevicePlan { uid, gid, ..device.clone() }, index, false).map_err(|e| match e.errno() {
+        self.node(&DevicePlan { uid, gid, ..device.clone() }, index).map_err(|e| match e.errno() {
             Some(Errno::INVAL) => {
                 e.advise("before Linux 6.15 a user namespace gets only devices that the host has there")
             }
@@ -249,8 +261,8 @@ impl<'a> Opener<'a> {
         })
     }
 
-    /// A new node, on a tmpfs of this container's, or the host's, where none may be made.
-    fn node(&mut self, device: &DevicePlan, index: usize, or_host: bool) -> Result<OwnedFd> {
+    /// A new node, on a tmpfs of this container's.
+    fn node(&mut self, device: &DevicePlan, index: usize) -> Result<OwnedFd> {
         let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
         let label = self.plan.child.container.as_ref().and_then(|c| c.mount_label.as_deref());
         let nodes = self.nodes.get_or_insert_with(|| {
@@ -258,15 +270,21 @@ impl<'a> Opener<'a> {
         });
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);
-        match node::make(nodes.as_fd(), &name, device) {
-            Ok(()) => open_tree(nodes.as_fd(), Path::new(&name), false, true),
-            // No CAP_MKNOD, or a device cgroup around the runtime: the host's own node, as a user namespace gets it.
-            Err(e) if or_host && e.errno() == Some(Errno::PERM) => {
-                node::is_there(&device.path, device)?;
-                open_tree(CWD, &device.path, false, true)
-            }
-            Err(e) => Err(e),
-        }
+        node::make(nodes.as_fd(), &name, device)?;
+        open_tree(nodes.as_fd(), Path::new(&name), false, true)
+    }
+}
+
+/// The host's own node, on a mount by which nothing but the device can be written: no root in a container changes the mode or
+/// the owner that the host has given it.
+fn hosts_node(device: &DevicePlan) -> Result<OwnedFd> {
+    node::is_there(&device.path, device)?;
+    let tree = open_tree(CWD, &device.path, false, true)?;
+    let guarded = MountAttr { set: attr::RDONLY | attr::NOSUID | attr::NOEXEC, ..MountAttr::default() };
+    match mount_setattr(tree.as_fd(), false, &guarded) {
+        // Before Linux 5.12 it is the node as the host has it, or none.
+        Ok(()) | Err(Errno::NOSYS) => Ok(tree),
+        Err(errno) => Err(Error::call(format!("mount_setattr `{}`", device.path.display()), errno)),
     }
 }
 

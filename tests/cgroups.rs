@@ -372,3 +372,20 @@ fn a_limit_that_can_not_be_set_is_an_error_that_names_it() {
         case.nothing_left("a refused create");
     }
 }
+
+#[test]
+fn of_a_path_that_can_not_be_made_whole_nothing_stays() {
+    let mut case = case!("deep");
+    tandem_only!("what is left of a path");
+    let Some(top) = look::v2().map(|root| root.join(&case.id)) else { skip!("no cgroup v2") };
+    fs::create_dir(&top).unwrap();
+    fs::write(top.join("cgroup.max.depth"), "1").unwrap();
+    let path = format!("/{}/a/b", case.id);
+    case.alter(|c| c["linux"]["cgroupsPath"] = json!(path));
+    let outcome = case.create_with(&[]);
+    let left = top.join("a").exists();
+    let _ = fs::remove_dir(top.join("a"));
+    fs::remove_dir(&top).unwrap();
+    outcome.refused_with(&["mkdir", "/a/b"]);
+    assert!(!left, "{}", outcome.err());
+}

@@ -206,12 +206,18 @@ impl RecordDir {
             }
         }
         let mut made = 1;
-        for step in steps.iter().skip(next + 1) {
+        for (at, step) in steps.iter().enumerate().skip(next + 1) {
             match mkdir(mount, step) {
                 Ok(()) => made += 1,
                 // Another's, and with it what is above.
                 Err(Errno::EXIST) => made = 0,
-                Err(errno) => return Err((step, errno)),
+                Err(errno) => {
+                    // What another uses by now stays.
+                    for step in steps[at - made..at].iter().rev() {
+                        let _ = rmdir(mount, step);
+                    }
+                    return Err((step, errno));
+                }
             }
         }
         Ok(made)

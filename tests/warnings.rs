@@ -221,3 +221,16 @@ fn what_an_image_or_a_caller_names_is_no_command_to_a_terminal() {
     assert!(text.lines().count() >= 3 && !text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     case.nothing_left("failures");
 }
+
+/// What can't be told changes nothing of how a command ends.
+#[test]
+fn an_error_that_nobody_can_read_is_the_same_error() {
+    let case = case!("unheard");
+    let shell = "exec \"$@\" 2>/dev/full";
+    let log = case.text("log");
+    let outcome = case.call_behind(&["sh", "-c", shell, "sh"], &["--log", &log, "state", "nonesuch"]);
+    assert_eq!(outcome.code(), 1);
+    if common::is_tandem() {
+        assert!(common::look::value(&log).contains("does not exist"), "the log has it");
+    }
+}

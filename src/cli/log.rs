@@ -206,24 +206,29 @@ pub(super) fn done(globals: &Globals) {
     }
 }
 
+/// One line to standard error. One that nobody can read any more changes nothing of how the command ends.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "tandem: {line}");
+}
+
 /// Tells the error that ends a command, or its payload: one line each. A warning before it may say what else went wrong, so
 /// now it is told.
 pub(super) fn fatal(globals: &Globals, error: &Error) {
     if let Some(logger) = LOGGER.get().filter(|logger| !logger.aloud) {
-        logger.take_warnings().iter().for_each(|warning| eprintln!("tandem: warn: {warning}"));
+        logger.take_warnings().iter().for_each(|warning| say(&format!("warn: {warning}")));
     }
     let message = error.to_string();
-    eprintln!("tandem: {message}");
+    say(&message);
     let Some(log) = &globals.log else { return };
     if let Err(e) = log.write(Level::Error, &message, globals.log_format) {
-        eprintln!("tandem: write to --log: {e}");
+        say(&format!("write to --log: {e}"));
     }
 }
 
 /// Tells why a command line is refused: one line each, to where its own words say if they can be made out.
 pub(super) fn refused(args: &[OsString], message: &str) {
     let message = &one_line(message);
-    eprintln!("tandem: {message}");
+    say(message);
     let value = |name: &str| {
         // Before the command, where engines have it: what comes after `exec ID` is the payload's.
         let words = args.iter().filter_map(|arg| arg.to_str());
@@ -236,7 +241,7 @@ pub(super) fn refused(args: &[OsString], message: &str) {
     let Some(Ok(log)) = value("--log").map(Destination::parse) else { return };
     let format = if value("--log-format") == Some("json") { TextOrJson::Json } else { TextOrJson::Text };
     if let Err(e) = log.write(Level::Error, message, format) {
-        eprintln!("tandem: write to --log: {e}");
+        say(&format!("write to --log: {e}"));
     }
 }
 

@@ -149,7 +149,7 @@ pub fn main() -> i32 {
         }
     };
     if let Err(error) = log::init(&cli.globals, cli.command.shares_stderr()) {
-        eprintln!("tandem: {error}");
+        log::say(&error.to_string());
         return 1;
     }
     match run(&cli) {

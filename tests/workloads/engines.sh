@@ -113,7 +113,9 @@ engine_down() {
         LANE=runtime
         podman rm --all --force --time 0 >/dev/null 2>&1
         # What holds an ordinary user's namespaces between two commands of podman's.
-        pid=$(cat "$WORK/podman/tmp/pause.pid" 2>/dev/null) && kill -KILL "$pid"
+        for pid in $(cat "$WORK/podman/tmp/pause.pid" "$WORK/user/run/libpod/tmp/pause.pid" 2>/dev/null); do
+            kill -KILL "$pid"
+        done
         ;;
     docker | ctr) docker_stop ;;
     esac

@@ -249,6 +249,10 @@ fn a_filter_that_forbids_execve_is_named() {
         let words = "`execve` is answered with SCMP_ACT_ERRNO: no program starts";
         assert_eq!(lint.contains(words), action == "SCMP_ACT_ERRNO", "{lint}");
     }
+    // One under which the process can neither say so nor exit.
+    let few = json!([{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}]);
+    case.alter(|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": few}));
+    case.run().refused_with(&["before the payload was executed", "linux.seccomp", "tandem lint"]);
     case.nothing_left("a filter that forbids execve");
 }
 

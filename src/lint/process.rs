@@ -44,7 +44,10 @@ fn program(process: &Process, view: &View) -> Option<Finding> {
         let path = process.cwd().join(name);
         return match view.at(&path) {
             Seen::Missing => warn(format!("there is no `{}` in the container", path.display())),
-            seen @ Seen::Found(_) if !seen.is_executable() => warn(format!("`{}` is not executable", path.display())),
+            seen @ Seen::Found(_) if !seen.is_executable() => {
+                let message = format!("`{}` is not executable", path.display());
+                Some(Finding::warning("process.args[0]", message, "chmod +x it in the image"))
+            }
             _ => interpreter(&path, view),
         };
     }

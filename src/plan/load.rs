@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Mount, Process, Spec};
+use rustix::io::Errno;
 use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,8 +54,9 @@ pub(crate) fn spec(path: &Path) -> Result<(Read<Spec>, Vec<u8>)> {
 /// The file can't be read.
 pub(crate) fn text(path: &Path) -> Result<Vec<u8>> {
     bounded(path).map_err(|error| match error.errno() {
-        Some(_) => error.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"),
-        None => error,
+        Some(Errno::NOENT) => error.advise("a bundle needs a config.json; `tandem spec` makes one to begin with"),
+        Some(Errno::ACCESS) => error.advise("`namei -l` shows whose the file and the directories above it are"),
+        _ => error,
     })
 }
 

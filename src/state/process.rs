@@ -73,7 +73,13 @@ fn not_executed(end: Option<Fate>) -> Error {
             .of_kind(Kind::NotExecuted),
         Some(Fate::Killed(signal)) => {
             let error = Error::system(format!("the process was killed by signal {signal} {BEFORE}"));
-            if is_own_fault(signal) { error.of_kind(Kind::NotExecuted) } else { error }
+            match is_own_fault(signal) {
+                // It can neither say why nor exit.
+                true => error
+                    .advise("a filter in linux.seccomp that refuses execve and exit_group does that: `tandem lint` names them")
+                    .of_kind(Kind::NotExecuted),
+                false => error,
+            }
         }
         Some(Fate::Exited) => Error::new(Kind::NotExecuted, format!("the process ended {BEFORE}")),
         _ => Error::system(format!("the process ended {BEFORE}")),

@@ -222,3 +222,22 @@ fn a_record_that_can_not_be_read_now_is_not_lost() {
         is_gone(pid)
     });
 }
+
+#[test]
+fn with_too_few_files_nothing_of_a_create_stays() {
+    tandem_only!("how many files it takes");
+    let case = case!("few");
+    let mut refused = 0;
+    for files in 4..40 {
+        let few = format!("--nofile={files}:{files}");
+        let outcome = case.create_behind(&["prlimit", &few], &[]);
+        if outcome.code() == 0 {
+            break;
+        }
+        refused += 1;
+        let said = outcome.err();
+        assert!(said.lines().count() == 1 && !said.contains("clean-up failed"), "{files}: {said}");
+        case.nothing_left(&format!("a create with {files} files"));
+    }
+    assert!(refused > 3, "the limit was never low enough");
+}

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::{Record, Remains, Status};
-use super::sockets::NOTIFY;
+use super::sockets::{NOTIFY, SOCKET};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::id::ContainerId;
@@ -119,7 +119,11 @@ impl StateRoot {
         }
         ContainerDir::open(path, &self.proc).map_err(|errno| match errno {
             Errno::NOENT => gone(id),
-            errno => Error::call("open the new state directory", errno),
+            errno => {
+                // Nobody else has anything in it yet.
+                let _ = std::fs::remove_dir(self.path.join(id.as_str()));
+                Error::call("open the new state directory", errno)
+            }
         })
     }
 
@@ -379,10 +383,13 @@ impl ContainerDir {
     /// # Errors
     /// It can't be removed.
     pub fn remove(&self) -> Result<()> {
-        // First the configuration: who looks meanwhile would take it for that of a container whose record is lost.
-        let first = std::fs::remove_file(self.path.join(CONFIG)).and_then(|()| std::fs::remove_dir_all(&self.path));
-        let removed = match first {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(&self.path),
+        // First the configuration: who looks meanwhile would take it for that of a container whose record is lost. By their
+        // names, because there may be no further fd to be had.
+        for name in [CONFIG, SOCKET, RECORD] {
+            let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+        }
+        let removed = match std::fs::remove_dir(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => std::fs::remove_dir_all(&self.path),
             removed => removed,
         };
         match removed {

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::procfs::Proc;
 use crate::selinux;
 
-const SOCKET: &str = "start.sock";
+pub(super) const SOCKET: &str = "start.sock";
 /// The directory of [`NOTIFY_SOCKET`].
 pub(super) const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify/notify";

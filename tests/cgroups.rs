@@ -389,3 +389,16 @@ fn of_a_path_that_can_not_be_made_whole_nothing_stays() {
     outcome.refused_with(&["mkdir", "/a/b"]);
     assert!(!left, "{}", outcome.err());
 }
+
+/// As health checks do in a container whose limit of processes is nearly used up.
+#[test]
+fn a_further_process_takes_one_place_below_the_limit_of_processes() {
+    let mut case = case!("oneplace");
+    if !look::has_controllers(&["pids"]) {
+        skip!("no cgroup controller pids");
+    }
+    case.alter(|c| c["linux"]["resources"] = json!({"pids": {"limit": 2}}));
+    case.running();
+    case.exec(&["true"]).ok();
+    case.exec(&["true"]).ok();
+}

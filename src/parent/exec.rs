@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Capability, Process};
 use rustix::io::Errno;
 
 use super::affinity;
@@ -171,15 +171,21 @@ fn exec_in(
     recorder.doing("clone");
     let image = Image::sealed(proc, recorder)?;
     let since = recorder.now();
-    let joined = namespaces::of_process(&first, record.namespaces, proc)?;
+    let mut joined = namespaces::of_process(&first, record.namespaces, proc)?;
+    plan.shape.forks = match record.namespaces & flag::PID {
+        0 => Forks::Never,
+        _ if may_look(&[&default, &process], record) => Forks::Last,
+        // Before it joins, an ordinary user has no right to.
+        _ if namespaces::set_pid_of(&mut joined)? => Forks::Never,
+        _ => Forks::First,
+    };
+    plan.namespaces.forks = plan.shape.forks;
+    plan.shape.joins = !joined.is_empty();
     if trace && record.namespaces & flag::TIME != 0 {
         // For the clock of the child's events alone: without it their times are wrong, and no exec is worth less for that.
         let offsets = proc.read(&format!("{init}/timens_offsets")).ok();
         plan.namespaces.time_offsets = offsets.map(|text| TimeOffsets::of_process(&text));
     }
-    // Whoever is in the container's pid namespace may have the rights to look at the process: see src/child/namespaces.rs.
-    plan.shape.forks = if record.namespaces & flag::PID != 0 { Forks::Last } else { Forks::Never };
-    plan.namespaces.forks = plan.shape.forks;
     let start = spawn::Start {
         image: &image,
         namespaces: 0,
@@ -231,6 +237,15 @@ fn inherit_labels(process: &mut Process, default: &Process) {
     if process.apparmor_profile().as_deref().is_none_or(str::is_empty) {
         process.set_apparmor_profile(default.apparmor_profile().clone());
     }
+}
+
+/// Whether somebody in the container may have the right to look at whatever a process of the runtime's holds, ptrace(2). In a user
+/// namespace of its own nobody has: the process was executed outside of it, and is not dumpable. To be born last takes a second
+/// place below the limit of processes for a moment, so it is not done for each.
+fn may_look(processes: &[&Process], record: &Record) -> bool {
+    let capabilities = processes.iter().filter_map(|process| process.capabilities().as_ref());
+    let mut bounding = capabilities.filter_map(|sets| sets.bounding().as_ref());
+    record.namespaces & flag::USER == 0 && bounding.any(|set| set.contains(&Capability::SysPtrace))
 }
 
 /// Only a running container has namespaces to join. The words are those that engines match on.

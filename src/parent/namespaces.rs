@@ -80,6 +80,24 @@ fn one_by_one(pid: i32, flags: u32, proc: &Proc) -> Result<Vec<Joined>> {
         .collect()
 }
 
+/// Has children of this process, for good, be born in the pid namespace that is to be joined, and takes it from what is left
+/// to join. Returns whether it could: an ordinary user has no right to, before joining the user namespace.
+pub(super) fn set_pid_of(joined: &mut Vec<Joined>) -> Result<bool> {
+    let Some(with_pid) = joined.iter().find(|j| j.flags & flag::PID != 0) else { return Ok(true) };
+    match nix::sched::setns(&with_pid.fd, CloneFlags::CLONE_NEWPID) {
+        Ok(()) => {
+            joined.retain_mut(|j| {
+                let is_root = j.flags == AS_ROOT;
+                j.flags &= !flag::PID;
+                is_root || j.flags != 0
+            });
+            Ok(true)
+        }
+        Err(nix::errno::Errno::EPERM | nix::errno::Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno).context(|| "setns to the container's pid namespace"),
+    }
+}
+
 /// Which pid namespace a process is in, or which is so many levels above that: equal for the same one alone.
 pub(super) fn pid_namespace(pid: i32, above: usize, proc: &Proc) -> Result<(u64, u64)> {
     let mut fd = proc.open_namespace(&pid.to_string(), proc_name(flag::PID))?;

@@ -44,7 +44,16 @@ const HONEST: [(&str, &str); 5] = [
 
 /// A container that runs, and a socket for terminals.
 fn running(name: &'static str) -> (Case, ConsoleSocket) {
-    let case = Case::new(name);
+    let mut case = Case::new(name);
+    // Where somebody may look, the process is born last: `Forked` is among the messages.
+    let all = case.config["process"]["capabilities"].clone();
+    case.alter(|c| {
+        for (set, rights) in all.as_object().expect("sets") {
+            let mut rights = rights.as_array().cloned().unwrap_or_default();
+            rights.push("CAP_SYS_PTRACE".into());
+            c["process"]["capabilities"][set] = rights.into();
+        }
+    });
     case.running();
     let console = ConsoleSocket::new(&case.path("console.sock"));
     (case, console)

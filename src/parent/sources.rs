@@ -228,7 +228,7 @@ impl<'a> Opener<'a> {
         if self.plan.fresh_devices {
             // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
             // `/dev/null`.
-            return match self.node(device, index) {
+            return match self.make_node(device, index) {
                 // No CAP_MKNOD, or a device cgroup around the runtime.
                 Err(e) if e.errno() == Some(Errno::PERM) => {
                     talk.session.recorder.fallback("devices", || {
@@ -238,7 +238,7 @@ impl<'a> Opener<'a> {
                     });
                     hosts_node(device)
                 }
-                node => node,
+                made => made.and_then(|name| self.made_node(&name)),
             };
         }
         // A user namespace gets the host's node, whose owner and mode decide who may open it.
@@ -263,6 +263,18 @@ impl<'a> Opener<'a> {
 
     /// A new node, on a tmpfs of this container's.
     fn node(&mut self, device: &DevicePlan, index: usize) -> Result<OwnedFd> {
+        let name = self.make_node(device, index)?;
+        self.made_node(&name)
+    }
+
+    fn made_node(&self, name: &str) -> Result<OwnedFd> {
+        match &self.nodes {
+            Some(Ok(nodes)) => open_tree(nodes.as_fd(), Path::new(name), false, true),
+            _ => Err(Error::system("no device node is made")),
+        }
+    }
+
+    fn make_node(&mut self, device: &DevicePlan, index: usize) -> Result<String> {
         let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
         let label = self.plan.child.container.as_ref().and_then(|c| c.mount_label.as_deref());
         let nodes = self.nodes.get_or_insert_with(|| {
@@ -270,8 +282,7 @@ impl<'a> Opener<'a> {
         });
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);
-        node::make(nodes.as_fd(), &name, device)?;
-        open_tree(nodes.as_fd(), Path::new(&name), false, true)
+        node::make(nodes.as_fd(), &name, device).map(|()| name)
     }
 }
 

@@ -228,18 +228,18 @@ impl<'a> Opener<'a> {
         if self.plan.fresh_devices {
             // Each container gets nodes of its own: with the host's, a chmod in the container would change the host's
             // `/dev/null`.
-            return match self.make_node(device, index) {
-                // No CAP_MKNOD, or a device cgroup around the runtime.
-                Err(e) if e.errno() == Some(Errno::PERM) => {
-                    talk.session.recorder.fallback("devices", || {
-                        About::object(device.path.display().to_string())
-                            .by("the host's node, with the host's owner and mode")
-                            .why(e.to_string())
-                    });
-                    hosts_node(device)
+            return self.node(device, index, |refused| {
+                if refused.errno() != Some(Errno::PERM) {
+                    return Err(refused);
                 }
-                made => made.and_then(|name| self.made_node(&name)),
-            };
+                // No CAP_MKNOD, or a device cgroup around the runtime.
+                talk.session.recorder.fallback("devices", || {
+                    About::object(device.path.display().to_string())
+                        .by("the host's node, with the host's owner and mode")
+                        .why(refused.to_string())
+                });
+                hosts_node(device)
+            });
         }
         // A user namespace gets the host's node, whose owner and mode decide who may open it.
         let Err(other) = node::is_there(&device.path, device) else {
@@ -253,7 +253,7 @@ impl<'a> Opener<'a> {
         let Some((uid, gid)) = owner else {
             return Err(other.also_advise("or give it an owner that the user namespace has"));
         };
-        self.node(&DevicePlan { uid, gid, ..device.clone() }, index).map_err(|e| match e.errno() {
+        self.node(&DevicePlan { uid, gid, ..device.clone() }, index, Err).map_err(|e| match e.errno() {
             Some(Errno::INVAL) => {
                 e.advise("before Linux 6.15 a user namespace gets only devices that the host has there")
             }
@@ -261,20 +261,13 @@ impl<'a> Opener<'a> {
         })
     }
 
-    /// A new node, on a tmpfs of this container's.
-    fn node(&mut self, device: &DevicePlan, index: usize) -> Result<OwnedFd> {
-        let name = self.make_node(device, index)?;
-        self.made_node(&name)
-    }
-
-    fn made_node(&self, name: &str) -> Result<OwnedFd> {
-        match &self.nodes {
-            Some(Ok(nodes)) => open_tree(nodes.as_fd(), Path::new(name), false, true),
-            _ => Err(Error::system("no device node is made")),
-        }
-    }
-
-    fn make_node(&mut self, device: &DevicePlan, index: usize) -> Result<String> {
+    /// A new node, on a tmpfs of this container's; or what comes of it that none may be made.
+    fn node(
+        &mut self,
+        device: &DevicePlan,
+        index: usize,
+        refused: impl FnOnce(Error) -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
         let safe = Attrs { set: attr::NOSUID | attr::NOEXEC, clear: 0 };
         let label = self.plan.child.container.as_ref().and_then(|c| c.mount_label.as_deref());
         let nodes = self.nodes.get_or_insert_with(|| {
@@ -282,7 +275,10 @@ impl<'a> Opener<'a> {
         });
         let nodes = nodes.as_ref().map_err(Clone::clone)?;
         let name = node::name(&self.plan.devices, index);
-        node::make(nodes.as_fd(), &name, device).map(|()| name)
+        match node::make(nodes.as_fd(), &name, device) {
+            Ok(()) => open_tree(nodes.as_fd(), Path::new(&name), false, true),
+            Err(e) => refused(e),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn replace_null(session: &mut ChildSession, root: &Root, container: &
     }
     match root.places.open(Path::new("/dev/null"), OFlags::RDWR | OFlags::NOCTTY) {
         Ok(Some(null)) if sys::stdio::is_null(null.as_fd()) => replace(wanted, &null),
-        Ok(_) => Err(Error::system("the container's `/dev/null` is not the null device")),
+        Ok(_) => Err(not_null()),
         // The container's own rules for devices.
         Err(e) if matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) => {
             left_the_hosts(session, e.to_string());
@@ -36,18 +36,15 @@ pub(super) fn replace_null(session: &mut ChildSession, root: &Root, container: &
     }
 }
 
-/// The same of a process in a running container, whose `/dev/null` may be anything by now.
+/// Does that for a process that joins a running container, whose `/dev/null` may be anything by now: then the streams are left as
+/// they are.
 pub(super) fn replace_null_for_exec(session: &mut ChildSession, proc: &Proc) -> Result<()> {
     let wanted = sys::stdio::null_devices();
     if wanted == [false; 3] {
         return Ok(());
     }
     match open_null(proc) {
-        Ok(Some(null)) => replace(wanted, &null),
-        Ok(None) => {
-            left_the_hosts(session, "the container's `/dev/null` is not the null device".into());
-            Ok(())
-        }
+        Ok(null) => replace(wanted, &null),
         Err(e) => {
             left_the_hosts(session, e.to_string());
             Ok(())
@@ -56,11 +53,15 @@ pub(super) fn replace_null_for_exec(session: &mut ChildSession, proc: &Proc) -> 
 }
 
 /// Looked at before it is opened: opening another device may have an effect, or wait.
-fn open_null(proc: &Proc) -> Result<Option<OwnedFd>> {
+fn open_null(proc: &Proc) -> Result<OwnedFd> {
     let root = super::rootfs::open_directory(Path::new("/")).context(|| "open `/`")?;
     let found = Places::new(root.as_fd())?.open(Path::new("/dev/null"), OFlags::PATH)?;
-    let Some(null) = found.filter(|found| sys::stdio::is_null(found.as_fd())) else { return Ok(None) };
-    proc.reopen(null.as_fd(), OFlags::RDWR | OFlags::NOCTTY).map(Some)
+    let null = found.filter(|found| sys::stdio::is_null(found.as_fd())).ok_or_else(not_null)?;
+    proc.reopen(null.as_fd(), OFlags::RDWR | OFlags::NOCTTY)
+}
+
+fn not_null() -> Error {
+    Error::system("the container's `/dev/null` is not the null device")
 }
 
 fn left_the_hosts(session: &mut ChildSession, why: String) {

@@ -49,11 +49,11 @@ pub(crate) fn delete_within(state: &StateRoot, id: &str, force: bool) -> Result<
         Ok(Some(record)) => record,
         // Killed before it wrote what it would make: it has made nothing else.
         Ok(None) => return dir.remove(),
-        Err(error) if is_lost(&error) && force => return lost::delete(state, &id, &dir, &error),
-        Err(error) if is_lost(&error) => {
+        Err(error) if !is_lost(&error) => return Err(error),
+        Err(error) if force => return lost::delete(state, &id, &dir, &error),
+        Err(error) => {
             return Err(error.advise("`delete --force` ends what it can find of the container, and removes the rest"));
         }
-        Err(error) => return Err(error),
     };
     let since = journal::now();
     let status = settled(&dir, &record, force)?;

@@ -212,10 +212,8 @@ impl RecordDir {
                 // Another's, and with it what is above.
                 Err(Errno::EXIST) => made = 0,
                 Err(errno) => {
-                    // What another uses by now stays.
-                    for step in steps[at - made..at].iter().rev() {
-                        let _ = rmdir(mount, step);
-                    }
+                    // Counted from the end, as those that a removal takes with it.
+                    let _ = self.remove_parents(mount, steps.len() - at + made);
                     return Err((step, errno));
                 }
             }

@@ -41,10 +41,15 @@ workload_build() {
     *) podman build --isolation oci --network none --build-arg WORD=given --no-cache --tag "$name" -f "$SCRATCH/context/Containerfile" \
         "$SCRATCH/context" >"$SCRATCH/.build" 2>&1 || refused $? build ;;
     esac
+    built_says "$name"
+}
+
+# built_says IMAGE: the steps of its build, and what a container of it does. BuildKit numbers its lines.
+built_says() {
     cat "$SCRATCH/.build" >&2
-    steps <"$SCRATCH/.build"
-    IMAGE=$name once -- sh -c 'id -un; cat /srv/d/copy; echo $SAID'
-    cli rmi --force "$name" >/dev/null
+    sed -E 's/^#[0-9]+ [0-9.]+ //' "$SCRATCH/.build" | steps
+    IMAGE=$1 once -- sh -c 'id -un; cat /srv/d/copy; echo $SAID'
+    cli rmi --force "$1" >/dev/null
 }
 
 # What a build says: for the lane that can't be had.
@@ -62,10 +67,7 @@ workload_buildkit() {
     [[ $LANE == runtime ]] || { write_expected && return; }
     DOCKER_KIT=1 docker build --network none --build-arg WORD=given --no-cache --progress plain --tag "$name" \
         -f "$SCRATCH/context/Containerfile" "$SCRATCH/context" >"$SCRATCH/.build" 2>&1 || refused $? build
-    cat "$SCRATCH/.build" >&2
-    sed -E 's/^#[0-9]+ [0-9.]+ //' "$SCRATCH/.build" | steps
-    IMAGE=$name once -- sh -c 'id -un; cat /srv/d/copy; echo $SAID'
-    cli rmi --force "$name" >/dev/null
+    built_says "$name"
 }
 
 workload_commit() {

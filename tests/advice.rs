@@ -4,11 +4,9 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use common::bundle::{mount, user_namespace};
-use common::case::Case;
-use common::look;
+use common::{look, program};
 use serde_json::json;
 
 #[test]
@@ -78,19 +76,12 @@ fn a_cgroup_that_is_taken_names_who_is_in_it() {
     assert_eq!(first.status(), "running");
 }
 
-/// A program in the image, executable.
-fn program(case: &Case, name: &str, text: &str) {
-    let path = case.rootfs().join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 #[test]
 fn a_program_that_is_there_and_does_not_run_says_what_is_missing() {
     tandem_only!("advice");
     let mut case = case!("advexec");
-    program(&case, "bin/script", "#!/no/such/interpreter\n");
-    program(&case, "bin/nothing", "neither ELF nor script");
+    program::write(case.rootfs().join("bin/script"), "#!/no/such/interpreter\n");
+    program::write(case.rootfs().join("bin/nothing"), "neither ELF nor script");
     let words =
         ["execve `/bin/script`: no such file or directory", "the file is there; its interpreter or loader is not"];
     case.args(&["script"]);
@@ -113,8 +104,7 @@ fn a_hook_that_fails_says_what_to_do() {
     tandem_only!("advice");
     let mut case = case!("advhook");
     let path = case.text("script");
-    fs::write(&path, "#!/no/such/interpreter\n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program::write(&path, "#!/no/such/interpreter\n");
     for (hook, words) in [
         (json!({"path": "/no/such/hook"}), &["No such file", "on the host, not in the container's"][..]),
         (json!({"path": path}), &["No such file", "the file is there; its interpreter"]),

@@ -34,7 +34,7 @@ fn check<'a>(report: &'a Value, section: &str, name: &str) -> &'a Value {
 fn as_nobody(case: &Case, runtime_dir: Option<&Path>, args: &[&str]) -> Outcome {
     const NOBODY: u32 = 54321;
     let program = case.path("tandem");
-    fs::copy(common::binary(), &program).unwrap();
+    common::program::copy(common::binary(), &program);
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]).args(["--clear-groups", "--"]);
     command.arg(program).args(args).current_dir("/");

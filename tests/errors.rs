@@ -4,10 +4,10 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
-use common::look;
 use common::outcome::Outcome;
+use common::{look, program};
 
 #[test]
 fn an_id_that_is_none() {
@@ -109,10 +109,8 @@ fn two_creates_of_one_id_at_once() {
 fn an_executable_that_is_missing_or_none() {
     let mut case = case!("noexe");
     fs::write(case.rootfs().join("etc/plain"), "text").unwrap();
-    fs::write(case.rootfs().join("bin/nofmt"), "neither ELF nor script").unwrap();
-    fs::set_permissions(case.rootfs().join("bin/nofmt"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(case.rootfs().join("bin/badinterp"), "#!/no/such/interpreter\n").unwrap();
-    fs::set_permissions(case.rootfs().join("bin/badinterp"), fs::Permissions::from_mode(0o755)).unwrap();
+    program::write(case.rootfs().join("bin/nofmt"), "neither ELF nor script");
+    program::write(case.rootfs().join("bin/badinterp"), "#!/no/such/interpreter\n");
     symlink("/bin/loop", case.rootfs().join("bin/loop")).unwrap();
     // podman makes 127 of the one kind of text, and 126 of the other.
     let (not_found, denied) = (127, 126);

@@ -412,7 +412,7 @@ fn a_program_is_found_where_links_and_mounts_lead() {
     tandem_only!("lint");
     let mut case = case!("lintlinks");
     fs::create_dir_all(case.path("tools/deep")).unwrap();
-    fs::copy(case.rootfs().join("bin/busybox"), case.path("tools/deep/tool")).unwrap();
+    common::program::copy(case.rootfs().join("bin/busybox"), case.path("tools/deep/tool"));
     std::os::unix::fs::symlink("/opt/../opt/deep", case.rootfs().join("usr/link")).unwrap();
     let tools = case.text("tools");
     case.alter(|c| {
@@ -488,13 +488,11 @@ fn nothing_is_said_of_what_is_left_of_rules_with_an_error() {
 #[test]
 fn what_this_host_does_not_have_is_a_warning() {
     tandem_only!("lint");
-    use std::os::unix::fs::PermissionsExt;
     let mut case = case!("linthost");
     let asked = ["mounts[6].type", "linux.resources.cpu.cpus", "process.args[0]", "process.rlimits[0].hard"];
     let script = case.rootfs().join("bin/script");
     let made = |interpreter: &str| {
-        fs::write(&script, format!("#! {interpreter} -e\n")).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        common::program::write(&script, format!("#! {interpreter} -e\n"));
     };
     let set = |c: &mut Value, fstype: &str, cpus: &str, program: &str| {
         c["mounts"][6]["type"] = json!(fstype);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use common::bundle::user_namespace;
 use common::case::Case;
 use common::outcome::Running;
-use common::{look, wait_until};
+use common::{look, program, wait_until};
 
 /// The payload: a service that says that it is ready when it is told to, and then waits.
 const SERVICE: &str = "echo $NOTIFY_SOCKET >/out/socket; until [ -e /out/go ]; do sleep 0.05; done; \
@@ -22,9 +22,8 @@ fn service(case: &mut Case) -> UnixDatagram {
     fs::create_dir(&out).unwrap();
     fs::set_permissions(&out, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let say = case.rootfs().join("bin/say");
-    fs::write(&say, "#!/bin/sh\nexec /bin/sayer say_that_it_is_ready --exact --nocapture\n").unwrap();
-    fs::set_permissions(&say, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    fs::copy(std::env::current_exe().unwrap(), case.rootfs().join("bin/sayer")).unwrap();
+    program::write(say, "#!/bin/sh\nexec /bin/sayer say_that_it_is_ready --exact --nocapture\n");
+    program::copy(std::env::current_exe().unwrap(), case.rootfs().join("bin/sayer"));
     case.script(SERVICE);
     case.alter(|c| common::bundle::mount(c, "/out", "bind", out.to_str().unwrap(), &["bind"]));
     fs::create_dir_all(case.rootfs().join("out")).unwrap();

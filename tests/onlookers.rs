@@ -225,7 +225,7 @@ fn onlooker(name: &'static str, sockets: usize, change: impl FnOnce(&mut Value))
     fs::create_dir(case.path("out")).unwrap();
     fs::set_permissions(case.path("out"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::create_dir(case.rootfs().join("out")).unwrap();
-    fs::copy(std::env::current_exe().unwrap(), case.rootfs().join("bin/onlooker")).unwrap();
+    common::program::copy(std::env::current_exe().unwrap(), case.rootfs().join("bin/onlooker"));
     let stdin = fs::metadata(case.path("stdin")).unwrap();
     let caps: Vec<&str> = RIGHTS.iter().map(|(name, _)| *name).collect();
     let rights = RIGHTS.iter().fold(0, |mask, (_, bit)| mask | 1u64 << bit);

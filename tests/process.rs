@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 
 use common::look;
 use serde_json::json;
@@ -314,8 +314,7 @@ fn the_oom_score_is_as_asked_or_the_callers() {
 fn a_script_with_an_interpreter_is_a_payload() {
     let mut case = case!("shebang");
     let script = case.rootfs().join("bin/hello");
-    fs::write(&script, "#!/bin/sh\necho hello $1\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    common::program::write(script, "#!/bin/sh\necho hello $1\n");
     case.args(&["hello", "world"]);
     assert_eq!(case.run().ok().out(), "hello world\n");
 }

@@ -31,12 +31,12 @@ fn ordinary(name: &str) -> bool {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
     // Copies: what Cargo built may lie where no other user may go.
     let program = path("rootless");
-    fs::copy(std::env::current_exe().expect("own executable"), &program).expect("copy");
+    common::program::copy(std::env::current_exe().expect("own executable"), &program);
     let mut runtime = common::binary();
     if let (Some(name), true) = (runtime.file_name(), runtime.is_absolute()) {
         let copy = path("bin").join(name);
         fs::create_dir(path("bin")).expect("mkdir");
-        fs::copy(&runtime, &copy).expect("copy");
+        common::program::copy(&runtime, &copy);
         runtime = copy;
     }
     fs::create_dir(path("run")).expect("mkdir");

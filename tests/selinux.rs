@@ -7,7 +7,6 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -315,8 +314,7 @@ struct Installed(PathBuf);
 impl Installed {
     fn new(name: &str) -> Installed {
         let path = Path::new("/usr/bin").join(format!("tandem-{name}-{}", std::process::id()));
-        fs::copy(common::binary(), &path).expect("install the runtime");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        common::program::copy(common::binary(), &path);
         set_label(&path, "system_u:object_r:container_engine_exec_t:s0");
         Installed(path)
     }

@@ -27,7 +27,7 @@ pub(crate) fn rootfs(root: &Path) {
         fs::create_dir_all(root.join(dir)).expect("rootfs directory");
     }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("rootfs tmp");
-    fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox (package busybox-static)");
+    super::program::copy(BUSYBOX, root.join("bin/busybox"));
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).expect("rootfs applet");
     }

@@ -1,7 +1,5 @@
 //! Programs of a few instructions for x86-64, which make the system calls that a test wants and no other.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Where the file is in memory, with the headers of ELF64 before the first instruction.
@@ -87,7 +85,6 @@ impl Code {
         file.extend([0, BASE, BASE, size, size, 0x1000].map(u64::to_le_bytes).concat());
         assert_eq!(file.len() as u64, HEADERS);
         file.extend(self.0);
-        fs::write(path, file).expect("program");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("program");
+        super::program::write(path, file);
     }
 }

@@ -49,6 +49,7 @@ pub(crate) mod limits;
 pub(crate) mod look;
 pub(crate) mod machine;
 pub(crate) mod outcome;
+pub(crate) mod program;
 pub(crate) mod rich;
 pub(crate) mod seccomp;
 pub(crate) mod supervise;
